@@ -1,0 +1,24 @@
+# `make` lists what there is. Everything runs on this machine alone; no container engine is needed.
+.DEFAULT_GOAL := help
+.PHONY: help demo up down test check
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: ## real servers, both processes, live numbers; Ctrl-C stops everything (RELEASE=1: release build)
+	@dev/demo
+
+up: ## the stack and both processes in the background
+	@dev/service up
+
+down: ## stop them; the data stay
+	@dev/service down
+
+test: ## everything, with real servers; what CI runs
+	@dev/test
+
+check: ## quick: format, lints, unit tests, documentation
+	cargo fmt --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo test --workspace --lib
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --lib

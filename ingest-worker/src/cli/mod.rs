@@ -1,0 +1,160 @@
+//! The third door: the command line. It reads the settings, does what its verb says and ends with an exit status for
+//! scripts.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line talks to people")]
+
+mod dotenv;
+mod migrate;
+mod check;
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::builder::Resettable;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, ConfigArgs};
+use crate::{shutdown, telemetry};
+
+/// Stopped by a fault.
+const FAULT: u8 = 1;
+/// Wrong settings; wrong usage is clap's and has the same status.
+const WRONG_SETTINGS: u8 = 2;
+/// `check` found something wrong.
+const WRONG: u8 = 3;
+
+const AFTER_HELP: &str = "\
+Secrets, from the variable or from the file that …_FILE names:
+  ANALYTICS_DATABASE_URL         postgres://user:password@host:port/database?sslmode=…; overrides ANALYTICS_POSTGRES_…
+  ANALYTICS_POSTGRES_PASSWORD    password of the login
+  ANALYTICS_KAFKA_SASL_PASSWORD  password, or the connection string of Event Hubs
+
+Any property of the Kafka client (librdkafka), upper case, underscores for dots:
+  ANALYTICS_KAFKA_PROPERTY_SSL_CA_LOCATION=/etc/ssl/kafka.pem
+
+Flags win over variables, variables over a file .env here or in a folder above. An empty variable counts as unset.
+Durations: 500ms, 5s, 2m, 1h, 30d. Sizes: 512KiB, 16MiB, 1GiB.
+
+Exit codes:
+  0  stopped by SIGTERM or SIGINT, or done
+  1  stopped by a fault
+  2  wrong settings or usage
+  3  check found something wrong";
+
+/// Writes analytics events from Kafka and HTTP into PostgreSQL, each exactly once.
+#[derive(Parser)]
+#[command(name = "ingest-worker", version, after_help = AFTER_HELP, next_line_help = true, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    settings: ConfigArgs,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Read Kafka and answer HTTP until SIGTERM or SIGINT (the default)
+    Run {
+        /// Make or update the tables first; for development
+        #[arg(long)]
+        migrate: bool,
+    },
+    /// Make or update the tables; any number of times, also by several processes at once
+    Migrate,
+    /// Connect to PostgreSQL and Kafka and say what is wrong and what to do
+    Check,
+}
+
+/// The whole process.
+#[must_use]
+pub fn main() -> ExitCode {
+    // Before any thread: it changes the environment.
+    let faults = dotenv::load();
+    let cli = parse();
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let config = match cli.settings.check(environment, faults) {
+        Ok(config) => config,
+        Err(faults) => {
+            eprintln!("ingest-worker cannot start with these settings:\n  {}", faults.join("\n  "));
+            return ExitCode::from(WRONG_SETTINGS);
+        }
+    };
+    telemetry::install(&config.log);
+    match cli.verb.unwrap_or(Verb::Run { migrate: false }) {
+        Verb::Run { migrate } => run(config, migrate),
+        Verb::Migrate => finish(on_runtime(async {
+            let migrated = migrate::apply(&config.database).await?;
+            println!("{migrated}");
+            Ok(())
+        })),
+        Verb::Check => match on_runtime(check::check(&config)) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(WRONG),
+            fault => finish(fault.map(drop)),
+        },
+    }
+}
+
+/// As derived, but: settings are allowed after the verb too, empty variables count as unset, values of variables are not
+/// shown.
+fn parse() -> Cli {
+    let command = Cli::command().mut_args(|arg| {
+        let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        let empty = arg.get_env().is_some_and(is_empty);
+        let arg = arg.global(true).hide_env_values(true);
+        if empty { arg.env(Resettable::Reset) } else { arg }
+    });
+    Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+}
+
+fn run(config: Config, migrate: bool) -> ExitCode {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let outcome = on_runtime(async move {
+        if migrate {
+            let migrated = migrate::apply(&config.database).await?;
+            tracing::info!("{migrated}");
+        }
+        let stop = CancellationToken::new();
+        let signals = shutdown::on_signal(stop.clone());
+        tokio::select! {
+            outcome = crate::run(config, stop) => outcome,
+            // Only if signals cannot be listened to: without them nobody could stop the process in order.
+            outcome = signals => Err(outcome.err().map_or_else(|| anyhow::anyhow!("no signals"), Into::into)),
+        }
+    });
+    if let Err(fault) = outcome {
+        tracing::error!("stopped: {fault:#}");
+        return ExitCode::from(FAULT);
+    }
+    ExitCode::SUCCESS
+}
+
+fn finish(outcome: anyhow::Result<()>) -> ExitCode {
+    if let Err(fault) = outcome {
+        eprintln!("{fault:#}");
+        return ExitCode::from(FAULT);
+    }
+    ExitCode::SUCCESS
+}
+
+fn on_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(work);
+    // A name look-up or a half-open connection must not hold the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome
+}
+
+/// PostgreSQL's own sentence and code, without the place in its source that `sqlx` adds.
+fn sentence(error: &sqlx::Error) -> String {
+    match error.as_database_error() {
+        Some(database) => format!("{} ({})", database.message(), database.code().unwrap_or_default()),
+        None => error.to_string(),
+    }
+}

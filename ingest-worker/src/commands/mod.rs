@@ -1,0 +1,13 @@
+//! The one desk where Kafka records and HTTP commands meet: a batch comes in, rows and receipts go out.
+
+mod record_events;
+mod lane_writer;
+mod backoff;
+mod receipt;
+mod stored_events;
+
+pub use backoff::Backoff;
+pub use lane_writer::{LaneWriter, WriterReport, ping};
+pub use receipt::{CommandFailure, CommandSender, Receipt, RecordEvent};
+pub use record_events::{RecordFailure, Recorded, Recorder};
+pub use stored_events::find as find_stored;

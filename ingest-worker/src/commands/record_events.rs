@@ -1,0 +1,370 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
+
+use crate::batch::{Batch, BatchEvent, PartitionRange, Totals};
+use crate::consume::PartitionKey;
+use crate::decode::Rejection;
+use crate::metrics::{self, RetryCause, Stage};
+use crate::write::event_ids::ExternalId;
+use crate::write::events::Route;
+use crate::write::partitions::Partitions;
+use crate::write::series::SeriesCache;
+use crate::write::{
+    Backend, DatabaseSettings, WriteFailure, dead_letters, event_ids, events, offsets, read_models, shard,
+};
+
+/// PostgreSQL's own time-outs do not end a COPY that waits for its client, nor do they see a dead network.
+const TRANSACTION_DEADLINE: Duration = Duration::from_secs(60);
+/// After a duplicate a replay is likely: so many batches go through staging before COPY is tried again.
+const STAGED_BATCHES: u32 = 20;
+/// Rows refused one by one before all are looked for at once.
+const REFUSALS_BY_LINE: u32 = 3;
+/// A batch that still fails after so many turns is not failing for its content.
+const MAX_TURNS: u32 = 100;
+
+/// Records batches: one connection, one shard, one transaction after the other.
+pub struct Recorder {
+    connection: PgConnection,
+    backend: Backend,
+    shard: i16,
+    group: Arc<str>,
+    worker: Arc<str>,
+    series: SeriesCache,
+    partitions: Partitions,
+    staged_batches_left: u32,
+}
+
+/// What a commit did.
+#[derive(Debug, Default)]
+pub struct Recorded {
+    /// Partitions left out, since another worker holds them, with the epoch that was ours.
+    pub lost: Vec<(PartitionKey, i64)>,
+    /// Partitions written, their next offset and the timestamp of their last record.
+    pub advanced: Vec<(PartitionKey, i64, Option<DateTime<Utc>>)>,
+    /// When the transaction began: `ingested_at` of its events.
+    pub at: DateTime<Utc>,
+    /// Ids of the events that are new.
+    pub new: HashSet<Uuid>,
+    /// Before it, events were not stored.
+    pub horizon: Option<DateTime<Utc>>,
+    /// Rows that PostgreSQL refused and that have no record to keep: HTTP commands.
+    pub refused: Vec<(Uuid, String)>,
+}
+
+/// Why a batch was not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordFailure {
+    /// The world's fault: reconnect and claim again; the outcome of a commit may be unknown.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Our fault: stop with an alarm.
+    #[error("{0}")]
+    Defect(String),
+}
+
+impl Recorder {
+    /// Connects and takes a shard.
+    ///
+    /// # Errors
+    /// As [`WriteFailure`] says.
+    pub async fn connect(
+        database: &DatabaseSettings,
+        group: Arc<str>,
+        worker: Arc<str>,
+    ) -> Result<Self, WriteFailure> {
+        let mut connection = database.connect().await?;
+        let backend = shard::backend(&mut connection).await?;
+        let shard = shard::acquire(&mut connection).await?;
+        let (series, partitions) = (SeriesCache::default(), Partitions::default());
+        Ok(Self { connection, backend, shard, group, worker, series, partitions, staged_batches_left: 0 })
+    }
+
+    /// The PostgreSQL session that writes.
+    #[must_use]
+    pub fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    /// The shard of this connection.
+    #[must_use]
+    pub fn shard(&self) -> i16 {
+        self.shard
+    }
+
+    /// The connection, between two batches.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
+    /// Sends the next batches through staging, since some of it may be there already.
+    pub fn expect_duplicates(&mut self) {
+        self.staged_batches_left = STAGED_BATCHES;
+    }
+
+    /// Writes the batch, whatever it takes: a failure of its content is acted upon, any other is handed back.
+    ///
+    /// # Errors
+    /// As [`RecordFailure`] says; nothing of the batch is kept then, unless the commit itself was cut off.
+    pub async fn handle(&mut self, batch: &mut Batch) -> Result<Recorded, RecordFailure> {
+        let mut refused = Vec::new();
+        let mut refusals = 0;
+        for _ in 0..MAX_TURNS {
+            let attempt = tokio::time::timeout(TRANSACTION_DEADLINE, self.write_once(batch)).await;
+            match attempt {
+                Err(_) => {
+                    metrics::retry(RetryCause::Unavailable);
+                    return Err(RecordFailure::Unavailable(format!(
+                        "no commit within {TRANSACTION_DEADLINE:?}"
+                    )));
+                }
+                Ok(Ok(mut recorded)) => {
+                    self.staged_batches_left = self.staged_batches_left.saturating_sub(1);
+                    recorded.refused = refused;
+                    return Ok(recorded);
+                }
+                Ok(Err(WriteFailure::Duplicate)) => {
+                    metrics::retry(RetryCause::Duplicate);
+                    self.expect_duplicates();
+                }
+                Ok(Err(WriteFailure::MissingPartition)) => {
+                    metrics::retry(RetryCause::MissingPartition);
+                    self.partitions.forget();
+                }
+                Ok(Err(WriteFailure::Refused { event, message })) => {
+                    metrics::retry(RetryCause::Refused);
+                    refusals += 1;
+                    let culprits = match event {
+                        Some(id) if refusals <= REFUSALS_BY_LINE => vec![(id, message)],
+                        _ => self.find_refused(batch).await?,
+                    };
+                    refused.extend(set_aside(batch, culprits)?);
+                }
+                Ok(Err(failure)) => return Err(failure.into()),
+            }
+        }
+        Err(RecordFailure::Defect(format!("a batch still failed after {MAX_TURNS} turns")))
+    }
+
+    /// One attempt, one transaction; [`Recorder::handle`] acts on the [`WriteFailure`].
+    async fn write_once(&mut self, batch: &Batch) -> Result<Recorded, WriteFailure> {
+        let all_events = || batch.events().iter().map(|event| &event.event);
+        self.partitions
+            .ensure(&mut self.connection, all_events().map(shared::analytics::AnalyticsEvent::occurred_at))
+            .await?;
+        self.series.ensure(&mut self.connection, all_events()).await?;
+        let route = if self.staged_batches_left > 0 { Route::Staging } else { Route::Straight };
+
+        let started = Instant::now();
+        let mut tx = self.connection.begin().await?; // The lane's own: its backend is what a successor may terminate.
+        let mut clock = StageClock::start();
+        let Some(locked) = offsets::lock(&mut tx, &self.group, batch).await? else {
+            return Ok(Recorded { lost: all_lost(batch), ..Recorded::default() });
+        };
+        clock.lap(Stage::Offsets);
+        let candidates = writable(batch, &locked);
+        let reserved = event_ids::reserve(&mut tx, external_ids(&candidates)).await?; // Who was here before?
+        let unseen: Vec<&BatchEvent> = candidates
+            .iter()
+            .copied()
+            .filter(|event| !event.event.id().is_external() || reserved.contains(&event.event.id().uuid()))
+            .collect();
+        clock.lap(Stage::EventIds);
+        let rows: Vec<_> = unseen.iter().map(|event| &event.event).collect();
+        let stored = events::insert(&mut tx, route, &rows).await?;
+        let is_new =
+            |event: &&BatchEvent| stored.as_ref().is_none_or(|ids| ids.contains(&event.event.id().uuid()));
+        let new: Vec<&BatchEvent> = unseen.into_iter().filter(is_new).collect();
+        clock.lap(if route == Route::Staging { Stage::Staging } else { Stage::Events });
+        read_models::count(&mut tx, self.shard, &self.series, new.iter().map(|event| &event.event)).await?;
+        clock.lap(Stage::ReadModels);
+        dead_letters::insert(&mut tx, &letters(batch, &locked)).await?;
+        clock.lap(Stage::DeadLetters);
+        let ranges = owned_ranges(batch, &locked, &candidates, &new);
+        offsets::advance(&mut tx, &self.group, &self.worker, &ranges).await?; // Last: offset, totals, ledger.
+        clock.lap(Stage::Offsets);
+        tx.commit().await?;
+        clock.lap(Stage::Commit);
+        metrics::transaction(started.elapsed());
+        count_outcomes(batch, &ranges, &locked);
+        Ok(recorded(batch, &locked, &ranges, &new))
+    }
+
+    /// Finds every row that PostgreSQL refuses, by halves, in transactions that are rolled back. All the way into the
+    /// table: a constraint or a trigger of its own is not met in staging.
+    async fn find_refused(&mut self, batch: &Batch) -> Result<Vec<(Uuid, String)>, RecordFailure> {
+        let mut tx = self.connection.begin().await.map_err(WriteFailure::from)?;
+        let locked = offsets::lock(&mut tx, &self.group, batch).await?;
+        tx.rollback().await.map_err(WriteFailure::from)?;
+        let Some(locked) = locked else {
+            return Err(RecordFailure::Unavailable(
+                "all partitions of a batch were claimed by others".to_owned(),
+            ));
+        };
+        let mut culprits = Vec::new();
+        let mut halves = vec![writable(batch, &locked).iter().map(|event| &event.event).collect::<Vec<_>>()];
+        while let Some(part) = halves.pop() {
+            let mut tx = self.connection.begin().await.map_err(WriteFailure::from)?;
+            let outcome = events::insert(&mut tx, Route::Staging, &part).await;
+            tx.rollback().await.map_err(WriteFailure::from)?;
+            match (outcome, part.as_slice()) {
+                (Ok(_), _) => {}
+                (Err(WriteFailure::Refused { message, .. }), [event]) => {
+                    culprits.push((event.id().uuid(), message))
+                }
+                (Err(WriteFailure::Refused { .. }), events) => {
+                    let (left, right) = events.split_at(events.len() / 2);
+                    halves.extend([left.to_vec(), right.to_vec()]);
+                }
+                (Err(failure), _) => return Err(failure.into()),
+            }
+        }
+        Ok(culprits)
+    }
+}
+
+/// Marks the culprits; those without a record of their own are returned.
+fn set_aside(batch: &mut Batch, culprits: Vec<(Uuid, String)>) -> Result<Vec<(Uuid, String)>, RecordFailure> {
+    if culprits.is_empty() {
+        return Err(RecordFailure::Defect("PostgreSQL refused a batch, but none of its rows".to_owned()));
+    }
+    let mut handed_back = Vec::new();
+    for (id, message) in culprits {
+        if batch.refuse(id, Rejection::by_database(&message)).is_some() {
+            handed_back.push((id, message));
+        }
+    }
+    Ok(handed_back)
+}
+
+/// Events of partitions that are ours and not expired, in key order: the order of every lane.
+fn writable<'b>(batch: &'b Batch, locked: &offsets::Locked) -> Vec<&'b BatchEvent> {
+    let kept = |event: &&BatchEvent| {
+        locked.owned.contains(&event.partition)
+            && locked.horizon.is_none_or(|horizon| event.event.occurred_at() >= horizon)
+    };
+    let mut events: Vec<_> = batch.events().iter().filter(kept).collect();
+    events.sort_unstable_by_key(|event| (event.event.occurred_at(), event.event.id().uuid()));
+    events
+}
+
+fn external_ids<'b>(events: &[&'b BatchEvent]) -> Vec<ExternalId<'b>> {
+    let external = events.iter().filter(|event| event.event.id().is_external());
+    external
+        .map(|event| ExternalId {
+            id: event.event.id().uuid(),
+            occurred_at: event.event.occurred_at(),
+            request_hash: event.request_hash.as_ref(),
+            millisecond: event.event.id().millisecond(),
+        })
+        .collect()
+}
+
+fn letters<'b>(batch: &'b Batch, locked: &offsets::Locked) -> Vec<(&'b crate::batch::Refused, i32)> {
+    let owned = batch.refused().iter().filter(|refused| locked.owned.contains(&refused.partition));
+    owned
+        .filter_map(|refused| Some((refused, batch.partitions().get(refused.partition)?.claim.incarnation)))
+        .collect()
+}
+
+/// The owned ranges with their final totals: what PostgreSQL decided, added to what the batch knew.
+fn owned_ranges<'b>(
+    batch: &'b Batch,
+    locked: &offsets::Locked,
+    candidates: &[&BatchEvent],
+    new: &[&BatchEvent],
+) -> Vec<(&'b PartitionRange, Totals)> {
+    let mut totals: Vec<Totals> = batch.partitions().iter().map(|range| range.totals).collect();
+    let mut add = |partition: usize, to: fn(&mut Totals)| totals.get_mut(partition).map(to);
+    batch.events().iter().for_each(|event| {
+        add(event.partition, |totals| totals.expired += 1);
+    });
+    for event in candidates {
+        add(event.partition, |totals| {
+            totals.expired -= 1;
+            totals.duplicates += 1;
+        });
+    }
+    for event in new {
+        add(event.partition, |totals| {
+            totals.duplicates -= 1;
+            totals.events += 1;
+        });
+    }
+    let ranges = batch.partitions().iter().zip(totals).enumerate();
+    ranges.filter(|(index, _)| locked.owned.contains(index)).map(|(_, range)| range).collect()
+}
+
+fn all_lost(batch: &Batch) -> Vec<(PartitionKey, i64)> {
+    batch.partitions().iter().map(|range| (range.key.clone(), range.claim.epoch)).collect()
+}
+
+fn recorded(
+    batch: &Batch,
+    locked: &offsets::Locked,
+    ranges: &[(&PartitionRange, Totals)],
+    new: &[&BatchEvent],
+) -> Recorded {
+    let lost = batch.partitions().iter().enumerate().filter(|(index, _)| !locked.owned.contains(index));
+    Recorded {
+        lost: lost.map(|(_, range)| (range.key.clone(), range.claim.epoch)).collect(),
+        advanced: ranges
+            .iter()
+            .map(|(range, _)| (range.key.clone(), range.next, range.last.and_then(|last| last.timestamp)))
+            .collect(),
+        at: locked.now,
+        new: new.iter().map(|event| event.event.id().uuid()).collect(),
+        horizon: locked.horizon,
+        refused: Vec::new(),
+    }
+}
+
+fn count_outcomes(batch: &Batch, ranges: &[(&PartitionRange, Totals)], locked: &offsets::Locked) {
+    use crate::metrics::RecordOutcome::{DeadLetter, Duplicate, Event, Expired, Gap, Tombstone};
+    for (_, totals) in ranges {
+        let outcomes = [
+            (Event, totals.events),
+            (Duplicate, totals.duplicates),
+            (DeadLetter, totals.dead_letters),
+            (Tombstone, totals.tombstones),
+            (Gap, totals.gaps),
+            (Expired, totals.expired),
+        ];
+        for (outcome, count) in outcomes {
+            metrics::records(outcome, count.unsigned_abs());
+        }
+    }
+    for refused in batch.refused().iter().filter(|refused| locked.owned.contains(&refused.partition)) {
+        metrics::dead_letter(refused.rejection.class(), 1);
+    }
+}
+
+impl From<WriteFailure> for RecordFailure {
+    fn from(failure: WriteFailure) -> Self {
+        match failure {
+            WriteFailure::Defect(message) => Self::Defect(message),
+            other => {
+                metrics::retry(RetryCause::Unavailable);
+                Self::Unavailable(other.to_string())
+            }
+        }
+    }
+}
+
+/// Times the steps of a transaction.
+struct StageClock(Instant);
+
+impl StageClock {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn lap(&mut self, stage: Stage) {
+        metrics::stage(stage, self.0.elapsed());
+        self.0 = Instant::now();
+    }
+}

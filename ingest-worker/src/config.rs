@@ -1,0 +1,194 @@
+//! The settings: each room owns its own part, here they come together and are checked, all before anything connects.
+
+mod faults;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::{
+    batch::{BatchArgs, BatchSettings},
+    consume::{KafkaArgs, KafkaSettings},
+    decode::Limits,
+    http::{HttpArgs, HttpSettings},
+    normalize::EventTimeLimits,
+    telemetry::{LogArgs, LogSettings},
+    write::{DatabaseArgs, DatabaseSettings},
+};
+pub use faults::{Faults, Secret};
+
+/// What the command line and the environment say, not yet checked.
+#[derive(clap::Args)]
+pub struct ConfigArgs {
+    #[command(flatten)]
+    service: ServiceArgs,
+    #[command(flatten)]
+    log: LogArgs,
+    #[command(flatten)]
+    http: HttpArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
+    #[command(flatten)]
+    kafka: KafkaArgs,
+    #[command(flatten)]
+    events: EventArgs,
+    #[command(flatten)]
+    batch: BatchArgs,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Service")]
+struct ServiceArgs {
+    /// Name of the service in log lines and on PostgreSQL's list of sessions
+    #[arg(long, env = "ANALYTICS_APP_NAME", default_value = "analytics-service", value_name = "NAME")]
+    app_name: String,
+    /// Where it runs, for log lines: development, staging, production …
+    #[arg(long, env = "ANALYTICS_ENVIRONMENT", default_value = "development", value_name = "NAME")]
+    environment: String,
+    /// Version of the HTTP API; there is one
+    #[arg(long, env = "ANALYTICS_API_VERSION", default_value = "v1", value_name = "WORD")]
+    api_version: String,
+    /// Address to listen on; 0.0.0.0 is everywhere
+    #[arg(long, env = "ANALYTICS_SERVICE_HOST", default_value = "127.0.0.1", value_name = "ADDRESS")]
+    service_host: String,
+    /// Port to listen on, 8001 if not set; 0 takes a free one; wins over ANALYTICS_SERVICE_PORT
+    #[arg(long, env = "ANALYTICS_INGEST_SERVICE_PORT", value_name = "PORT")]
+    ingest_service_port: Option<String>,
+    /// The same, if ANALYTICS_INGEST_SERVICE_PORT is not set
+    #[arg(long, env = "ANALYTICS_SERVICE_PORT", default_value = "8001", value_name = "PORT")]
+    service_port: String,
+    /// How long a stop may take: commit what is in flight, answer open requests, leave the group
+    #[arg(long, env = "ANALYTICS_DRAIN_TIMEOUT", default_value = "20s", value_name = "DURATION")]
+    drain_timeout: String,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "Records and events")]
+struct EventArgs {
+    /// Larger records become dead letters
+    #[arg(long, env = "ANALYTICS_RECORD_MAX_BYTES", default_value = "1MiB", value_name = "SIZE")]
+    record_max_bytes: String,
+    /// Records nested deeper become dead letters
+    #[arg(long, env = "ANALYTICS_RECORD_MAX_DEPTH", default_value = "128", value_name = "N")]
+    record_max_depth: String,
+    /// Earlier events become dead letters
+    #[arg(
+        long,
+        env = "ANALYTICS_EVENT_TIME_MIN",
+        default_value = "2000-01-01T00:00:00Z",
+        value_name = "INSTANT"
+    )]
+    event_time_min: String,
+    /// Events this far beyond their record's timestamp (or the clock) become dead letters
+    #[arg(long, env = "ANALYTICS_EVENT_TIME_MAX_AHEAD", default_value = "366d", value_name = "DURATION")]
+    event_time_max_ahead: String,
+}
+
+/// All settings of the process, checked.
+#[derive(Clone)]
+pub struct Config {
+    /// The process itself.
+    pub service: ServiceSettings,
+    /// Log lines.
+    pub log: LogSettings,
+    /// The second door.
+    pub http: HttpSettings,
+    /// Where events go.
+    pub database: DatabaseSettings,
+    /// Where records come from.
+    pub kafka: KafkaSettings,
+    /// How large and deep a record may be.
+    pub decode: Limits,
+    /// When an event may have occurred.
+    pub event_time: EventTimeLimits,
+    /// How records are gathered.
+    pub batch: BatchSettings,
+    /// What is allowed but probably not meant; logged at start.
+    pub warnings: Vec<String>,
+}
+
+/// The process itself.
+#[derive(Debug, Clone)]
+pub struct ServiceSettings {
+    /// Name in log lines.
+    pub app_name: String,
+    /// Where it runs.
+    pub environment: String,
+    /// Address to listen on.
+    pub host: String,
+    /// Port to listen on, 0 for a free one.
+    pub port: u16,
+    /// How long a stop may take.
+    pub drain_timeout: Duration,
+}
+
+impl ConfigArgs {
+    /// # Errors
+    /// A sentence for each fault; `more` are those that were found on the way here.
+    pub fn check(
+        self,
+        environment: BTreeMap<String, String>,
+        more: Vec<String>,
+    ) -> Result<Config, Vec<String>> {
+        let mut faults = Faults { environment, errors: more, ..Faults::default() };
+        let batch = self.batch.check(&mut faults);
+        let (decode, event_time) = self.events.check(&mut faults);
+        if decode.max_bytes > batch.max_bytes && batch.max_bytes > 0 {
+            faults.error("ANALYTICS_RECORD_MAX_BYTES is more than ANALYTICS_BATCH_MAX_BYTES; allowed is that much at most");
+        }
+        let service = self.service.check(&mut faults);
+        let config = Config {
+            log: self.log.check(&mut faults),
+            http: self.http.check(&mut faults),
+            database: self.database.check(&format!("{} ingest-worker", service.app_name), &mut faults),
+            kafka: self.kafka.check(batch.memory_budget, &mut faults),
+            service,
+            decode,
+            event_time,
+            batch,
+            warnings: faults.warnings,
+        };
+        if faults.errors.is_empty() { Ok(config) } else { Err(faults.errors) }
+    }
+}
+
+impl ServiceArgs {
+    fn check(self, faults: &mut Faults) -> ServiceSettings {
+        faults.word("ANALYTICS_API_VERSION", &self.api_version, &["v1"]);
+        let port = match &self.ingest_service_port {
+            Some(port) => faults.number("ANALYTICS_INGEST_SERVICE_PORT", port, 0..=u16::MAX),
+            None => faults.number("ANALYTICS_SERVICE_PORT", &self.service_port, 0..=u16::MAX),
+        };
+        let drain = Duration::from_secs(1)..=Duration::from_secs(600);
+        ServiceSettings {
+            app_name: self.app_name,
+            environment: self.environment,
+            host: self.service_host,
+            port,
+            drain_timeout: faults.duration("ANALYTICS_DRAIN_TIMEOUT", &self.drain_timeout, drain),
+        }
+    }
+}
+
+impl EventArgs {
+    fn check(self, faults: &mut Faults) -> (Limits, EventTimeLimits) {
+        let limits = Limits {
+            max_bytes: faults.size("ANALYTICS_RECORD_MAX_BYTES", &self.record_max_bytes, 1 << 10..=256 << 20),
+            // PostgreSQL's own stack ends near six thousand.
+            max_depth: faults.number("ANALYTICS_RECORD_MAX_DEPTH", &self.record_max_depth, 1..=1_000),
+        };
+        let min: DateTime<Utc> = faults.read(
+            "ANALYTICS_EVENT_TIME_MIN",
+            &self.event_time_min,
+            "an instant such as 2000-01-01T00:00:00Z",
+            |value| value.parse().ok(),
+        );
+        let ahead = Duration::from_secs(1)..=Duration::from_secs(36_525 * 86_400);
+        let max_ahead = faults.duration("ANALYTICS_EVENT_TIME_MAX_AHEAD", &self.event_time_max_ahead, ahead);
+        let max_ahead = TimeDelta::from_std(max_ahead).unwrap_or(TimeDelta::MAX);
+        (limits, EventTimeLimits { min, max_ahead })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,247 @@
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::topic_partition_list::Offset;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::assignment::{Assignment, Standing};
+use super::context::{Context, KAFKA, Rebalanced};
+use super::copy::copy;
+use super::inbox::{ToConsumer, about};
+use super::lane_door::LaneDoor;
+use super::position::{self, Position};
+use super::{KafkaRecord, KafkaSettings, PartitionKey};
+use crate::batch::{Claim, LaneInput};
+use crate::health::Health;
+use crate::metrics;
+use crate::telemetry::Throttle;
+use crate::write::Claims;
+
+/// How long one poll waits for a record; also how late an answer from PostgreSQL may be noticed.
+const POLL: Duration = Duration::from_millis(20);
+/// Records of one round, over all lanes.
+const ROUND: usize = 1_000;
+/// A topic that does not exist is worth a line this often.
+const MISSING_TOPICS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Reads Kafka on a thread of its own, which never waits for PostgreSQL.
+pub struct Consumer {
+    pub(super) consumer: BaseConsumer<Context>,
+    pub(super) settings: KafkaSettings,
+    pub(super) lanes: Vec<LaneDoor>,
+    pub(super) lane_bytes: usize,
+    pub(super) inbox: mpsc::Receiver<ToConsumer>,
+    pub(super) answers: mpsc::Sender<ToConsumer>,
+    pub(super) claims: Arc<Claims>,
+    pub(super) tasks: TaskTracker,
+    pub(super) runtime: tokio::runtime::Handle,
+    pub(super) health: Health,
+    pub(super) assignment: Assignment,
+    pub(super) topics_at_start: Option<HashSet<String>>,
+    pub(super) missing_topics: Throttle,
+    pub(super) told_at: Instant,
+    pub(super) stop: CancellationToken,
+}
+
+impl Consumer {
+    /// Subscribes. Kafka being away is no error: the client goes on trying, and readiness says so.
+    ///
+    /// # Errors
+    /// A property that the client does not take.
+    #[expect(clippy::too_many_arguments, reason = "the pieces that `run` has wired up, once")]
+    pub fn new(
+        settings: KafkaSettings,
+        lanes: Vec<LaneDoor>,
+        lane_bytes: usize,
+        (answers, inbox): (mpsc::Sender<ToConsumer>, mpsc::Receiver<ToConsumer>),
+        claims: Arc<Claims>,
+        tasks: TaskTracker,
+        runtime: tokio::runtime::Handle,
+        health: Health,
+        stop: CancellationToken,
+    ) -> KafkaResult<Self> {
+        health.begin(KAFKA, "connecting");
+        let consumer: BaseConsumer<Context> =
+            settings.client_config().create_with_context(Context::new(health.clone()))?;
+        consumer.subscribe(&settings.topics.subscription())?;
+        Ok(Self {
+            consumer,
+            settings,
+            lanes,
+            lane_bytes,
+            inbox,
+            answers,
+            claims,
+            tasks,
+            runtime,
+            health,
+            assignment: Assignment::default(),
+            topics_at_start: None,
+            missing_topics: Throttle::new(MISSING_TOPICS_INTERVAL),
+            told_at: Instant::now(),
+            stop,
+        })
+    }
+
+    /// Runs until `stop`, then on without fetching until the lanes have ended, so that what they commit can still be told
+    /// to Kafka; then leaves the group.
+    ///
+    /// # Errors
+    /// A defect: the process must stop.
+    pub fn run(mut self) -> anyhow::Result<()> {
+        while !self.stop.is_cancelled() {
+            self.read_inbox()?;
+            self.lanes.iter_mut().for_each(LaneDoor::push_on);
+            self.pause_and_resume();
+            self.poll_round();
+            self.follow_rebalances();
+            self.claim_what_was_lost();
+            self.tell();
+        }
+        self.pause_all();
+        while self.lanes.iter().any(|lane| !lane.inputs.is_closed()) {
+            self.read_inbox()?;
+            // Serves the group; what is still delivered is read again by the next worker.
+            drop(self.consumer.poll(POLL));
+            self.follow_rebalances();
+        }
+        self.read_inbox()?;
+        self.tell_now(CommitMode::Sync);
+        Ok(())
+    }
+
+    fn poll_round(&mut self) {
+        let mut chunks: Vec<Vec<KafkaRecord>> = self.lanes.iter().map(|_| Vec::new()).collect();
+        let mut ends = HashSet::new();
+        let mut wait = POLL;
+        for _ in 0..ROUND {
+            let polled = self.consumer.poll(wait);
+            wait = Duration::ZERO;
+            match polled {
+                None => break,
+                Some(Ok(message)) => {
+                    let taken = take(&mut self.assignment, &message);
+                    if let Some((lane, record)) = taken {
+                        if let Some(chunk) = chunks.get_mut(lane) {
+                            chunk.push(record);
+                        }
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    ends.insert(partition);
+                }
+                Some(Err(error)) => {
+                    let error = error.to_owned();
+                    self.on_error(&error);
+                    break;
+                }
+            }
+        }
+        for (door, chunk) in self.lanes.iter_mut().zip(chunks) {
+            if !chunk.is_empty() {
+                door.load.add(chunk.iter().map(KafkaRecord::memory).sum());
+                door.send(LaneInput::Records(chunk));
+            }
+        }
+        if !ends.is_empty() {
+            self.pass_ends(&ends);
+        }
+    }
+
+    /// The client stands at the end of some partition with such a number (it does not say of which topic): where it has
+    /// passed markers after the last record, the lane learns how far.
+    fn pass_ends(&mut self, numbers: &HashSet<i32>) {
+        let Ok(positions) = self.consumer.position() else { return };
+        for element in positions.elements().iter().filter(|element| numbers.contains(&element.partition())) {
+            let Offset::Offset(position) = element.offset() else { continue };
+            let Some(reading) = self.assignment.reading(element.topic(), element.partition()) else {
+                continue;
+            };
+            if reading.passed.is_some_and(|passed| passed < position) {
+                reading.passed = Some(position);
+                let (lane, epoch) = (reading.lane, reading.epoch);
+                let key = PartitionKey { topic: Arc::from(element.topic()), partition: element.partition() };
+                if let Some(door) = self.lanes.get_mut(lane) {
+                    door.send(LaneInput::End { key, epoch, position });
+                }
+            }
+        }
+    }
+
+    fn on_error(&mut self, error: &KafkaError) {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                self.check_positions()
+            }
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                if let Some(repeats) = self.missing_topics.pass() {
+                    tracing::warn!(
+                        repeats,
+                        topics = ?self.settings.topics.subscription(),
+                        "a topic does not exist yet; it is read from its beginning once it does"
+                    );
+                }
+            }
+            _ => tracing::debug!(%error, "kafka consumer"),
+        }
+    }
+
+    /// Some partition's offset is not in its topic any more, and the client does not say which.
+    fn check_positions(&mut self) {
+        let reading: Vec<_> = self
+            .assignment
+            .all_reading()
+            .map(|(key, reading)| (key, reading.epoch, reading.committed))
+            .collect();
+        for (key, epoch, next_offset) in reading {
+            let Ok((low, high)) = position::watermarks(&self.consumer, &key) else { continue };
+            let claim = Claim { epoch, incarnation: 0, next_offset, last: None };
+            if let Position::Broken(reason) = position::of(&claim, low, high) {
+                self.stop_partition(key, reason);
+            }
+        }
+    }
+
+    fn follow_rebalances(&mut self) {
+        for rebalanced in self.consumer.context().take_rebalances() {
+            match rebalanced {
+                Rebalanced::Assigned(keys) => {
+                    tracing::info!(partitions = keys.len(), "assigned");
+                    keys.into_iter().for_each(|key| self.start_claim(key, Duration::ZERO, Vec::new()));
+                }
+                Rebalanced::Revoked(keys) => {
+                    tracing::info!(partitions = keys.len(), "revoked");
+                    keys.into_iter().for_each(|key| self.give_up(&key));
+                }
+            }
+        }
+    }
+
+    fn give_up(&mut self, key: &PartitionKey) {
+        match self.assignment.remove(key) {
+            Some(Standing::Claiming(cancel)) => cancel.cancel(),
+            Some(Standing::Reading(reading)) => {
+                if let Some(door) = self.lanes.get_mut(reading.lane) {
+                    door.send(LaneInput::Revoked(key.clone()));
+                }
+            }
+            Some(Standing::Lost { .. } | Standing::Stopped) | None => {}
+        }
+        self.health.clear(&about(key));
+        metrics::forget_partition(&key.topic, key.partition);
+    }
+}
+
+/// The record with its claim, and its lane; none if the partition was just taken away.
+fn take(assignment: &mut Assignment, message: &BorrowedMessage<'_>) -> Option<(usize, KafkaRecord)> {
+    let topic = assignment.name(message.topic())?;
+    let reading = assignment.reading(&topic, message.partition())?;
+    reading.passed = Some(message.offset() + 1);
+    Some((reading.lane, copy(message, topic, reading.epoch)))
+}

@@ -1,0 +1,18 @@
+//! The first door: Kafka in, [`KafkaRecord`]s out to the lanes, each partition from where PostgreSQL says.
+
+mod record;
+mod client;
+mod context;
+mod assignment;
+mod position;
+mod copy;
+mod consumer;
+mod inbox;
+mod lane_door;
+mod progress;
+
+pub use client::{KafkaArgs, KafkaSettings, StartAt, TopicSelection};
+pub use consumer::Consumer;
+pub use inbox::ToConsumer;
+pub use lane_door::LaneDoor;
+pub use record::{Fingerprint, KafkaRecord, PartitionKey, RecordTimestamp, TimestampKind};

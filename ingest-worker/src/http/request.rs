@@ -1,0 +1,145 @@
+//! What every request goes through: an id, a span, a problem document for whatever refuses, metrics and a log line.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use poem::PathPattern;
+use poem::error::{MethodNotAllowedError, NotFoundError, ParsePathError};
+use poem::http::{HeaderValue, Method, StatusCode};
+use poem::{Endpoint, Error, Request, Response, Result};
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use crate::metrics;
+use crate::problem::ApiError;
+
+/// A panic, on its way from `CatchPanic` to the document.
+#[derive(Clone, Copy)]
+pub(super) struct Panicked;
+
+/// The patterns of the routes, a closed set for the metric.
+const ROUTES: [&str; 9] = [
+    "/v1/analytics/events",
+    "/api/v1/analytics/events",
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/metrics",
+    "/v1/openapi.json",
+    "/docs",
+    "/",
+];
+
+/// Around the whole app.
+///
+/// # Errors
+/// Never: a refusal is an answer.
+pub(super) async fn handle<E: Endpoint<Output = Response>>(
+    app: Arc<E>,
+    mut request: Request,
+) -> Result<Response> {
+    let arrived = Instant::now();
+    let id = request_id(&request);
+    let method = label(request.method());
+    let path = request.uri().path().to_owned();
+    let span = tracing::info_span!("request", request.id = %id, http.method = method, http.path = path);
+    // HEAD is GET without the body, which the HTTP library leaves out of the answer.
+    if request.method() == Method::HEAD {
+        request.set_method(Method::GET);
+    }
+    let outcome = app.call(request).instrument(span.clone()).await;
+    let _in_span = span.enter();
+    let pattern = match &outcome {
+        Ok(response) => response.data::<PathPattern>(),
+        Err(error) => error.data::<PathPattern>(),
+    };
+    let route = route(pattern, &path);
+    let mut response = match outcome {
+        Ok(response) if response.data::<Panicked>().is_some() => {
+            ApiError::Internal.into_response(path, id.clone())
+        }
+        Ok(response) => response,
+        // Whoever made a response of an error knew what to say.
+        Err(error) if error.is_from_response() => error.into_response(),
+        Err(error) => api_error(error, method, &path, route).into_response(path, id.clone()),
+    };
+    if let Ok(id) = HeaderValue::try_from(id) {
+        response.headers_mut().insert("x-request-id", id);
+    }
+    let took = arrived.elapsed();
+    log(route, response.status(), took);
+    metrics::http_request(method, route, response.status().as_u16(), took);
+    Ok(response)
+}
+
+/// The client's, if it is short and plain: it goes into the log. Else a new one.
+fn request_id(request: &Request) -> String {
+    let sane = |id: &&str| {
+        (1..=128).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte))
+    };
+    request.header("x-request-id").filter(sane).map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
+}
+
+fn route(pattern: Option<&PathPattern>, path: &str) -> &'static str {
+    let text = pattern.map_or(path, |pattern| &pattern.0);
+    let known = ROUTES.into_iter().find(|route| *route == text);
+    known.unwrap_or(if text.starts_with("/docs/") { "/docs/:file" } else { "none" })
+}
+
+/// A closed set for the metric: a method is any word that a client likes.
+fn label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::PATCH => "PATCH",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+/// Ours as it is; the library's own as ours.
+fn api_error(error: Error, method: &str, path: &str, route: &str) -> ApiError {
+    let error = match error.downcast::<ApiError>() {
+        Ok(ours) => return ours,
+        Err(error) => error,
+    };
+    if error.is::<NotFoundError>() || error.is::<ParsePathError>() {
+        return ApiError::NotFound(path.to_owned());
+    }
+    if error.is::<MethodNotAllowedError>() {
+        return if route.ends_with("/v1/analytics/events") {
+            let detail = format!(
+                "{path} has no {method} on this server, the writer: it takes events by POST; query-api answers GET"
+            );
+            ApiError::MethodNotAllowed { allow: "POST", detail }
+        } else {
+            let detail = format!("{path} has no {method}; allowed: GET, HEAD");
+            ApiError::MethodNotAllowed { allow: "GET, HEAD", detail }
+        };
+    }
+    let status = error.status();
+    if status.is_server_error() {
+        tracing::error!("{error}");
+        return ApiError::Internal;
+    }
+    if status == StatusCode::BAD_REQUEST {
+        return ApiError::Unreadable(error.to_string());
+    }
+    ApiError::Other { status, detail: error.to_string() }
+}
+
+/// One line a request. Probes, scrapes, stored events (they may be thousands a second) and the refusals of an outage,
+/// which has its own two lines, are details.
+fn log(route: &str, status: StatusCode, took: Duration) {
+    let (status, milliseconds) = (status.as_u16(), took.as_millis());
+    let detail = matches!(status, 200 | 201 | 503);
+    if detail {
+        tracing::debug!(http.route = route, http.status = status, "answered {status} in {milliseconds} ms");
+    } else {
+        tracing::info!(http.route = route, http.status = status, "answered {status} in {milliseconds} ms");
+    }
+}

@@ -1,0 +1,223 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::batch::{CommandLane, Lane, LaneLoad};
+use crate::clock;
+use crate::commands::{CommandSender, LaneWriter};
+use crate::config::Config;
+use crate::consume::{Consumer, LaneDoor, ToConsumer};
+use crate::health::Health;
+use crate::http;
+use crate::metrics;
+use crate::normalize::{Normalizer, Rules};
+use crate::shutdown;
+use crate::write::{Claims, keep_partitions_ahead};
+
+/// Commands that may wait for the next commit; more are turned away.
+const WAITING_COMMANDS: usize = 10_000;
+/// Answers of lanes and claims that may wait for the Kafka thread.
+const WAITING_ANSWERS: usize = 1_024;
+/// Time that the Kafka client has to leave the group, beyond the drain.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pieces that every task needs.
+struct House {
+    config: Config,
+    group: Arc<str>,
+    worker: Arc<str>,
+    health: Health,
+    claims: Arc<Claims>,
+    normalizer: Arc<Normalizer>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    /// The first fault of a task.
+    fault: mpsc::Sender<anyhow::Error>,
+}
+
+/// Runs the worker until `stop`: builds, spawns, waits. A task that fails stops the others, which drain.
+///
+/// # Errors
+/// What kept it from starting, or the fault that stopped it.
+pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let handle = metrics::install().context("metrics")?;
+    let histograms = handle.clone();
+    let (fault, mut faults) = mpsc::channel(16);
+    let house = House::build(config, stop.clone(), fault)?;
+    let listener = http::bind(&house.config.service).await?;
+
+    let (answers, inbox) = mpsc::channel(WAITING_ANSWERS);
+    let doors: Vec<LaneDoor> =
+        (0..house.config.batch.lanes).map(|number| house.open_lane(number, &answers)).collect();
+    let left_group = house.start_consumer(doors, (answers, inbox))?;
+    let commands = house.start_command_lane();
+    let state = http::State {
+        commands,
+        normalizer: Arc::clone(&house.normalizer),
+        limits: house.config.decode,
+        max_body: house.config.http.max_body,
+        health: house.health.clone(),
+        metrics: handle,
+    };
+    let drain = house.config.service.drain_timeout;
+    house.spawn("http", http::serve(listener, http::app(state), stop.clone(), drain));
+    house.spawn("partitions", keep_partitions_ahead(house.config.database.clone(), stop.clone()));
+    house.spawn("metrics", {
+        let stop = stop.clone();
+        async move {
+            metrics::upkeep(histograms, stop).await;
+            Ok(())
+        }
+    });
+
+    stop.cancelled().await;
+    house.health.stopping();
+    let _in_time = shutdown::watchdog("the drain", drain + LEAVE_TIMEOUT);
+    house.tasks.close();
+    house.tasks.wait().await;
+    // An error means that the thread is gone, and has said why.
+    drop(left_group.await);
+    drop(house);
+    match faults.recv().await {
+        Some(fault) => Err(fault),
+        None => {
+            tracing::info!("stopped: everything in flight is committed");
+            Ok(())
+        }
+    }
+}
+
+impl House {
+    fn build(
+        config: Config,
+        stop: CancellationToken,
+        fault: mpsc::Sender<anyhow::Error>,
+    ) -> anyhow::Result<Self> {
+        let worker = worker_name();
+        let rules = Rules::built_in()?;
+        tracing::info!(worker, version = env!("CARGO_PKG_VERSION"), group = config.kafka.group, "starting");
+        Ok(Self {
+            group: Arc::from(config.kafka.group.as_str()),
+            claims: Arc::new(Claims::new(
+                config.database.clone(),
+                config.kafka.group.clone(),
+                worker.clone(),
+            )),
+            worker: Arc::from(worker),
+            health: Health::default(),
+            normalizer: Arc::new(Normalizer::new(
+                rules,
+                config.event_time,
+                config.kafka.topic_prefix.clone(),
+            )),
+            tasks: TaskTracker::new(),
+            config,
+            stop,
+            fault,
+        })
+    }
+
+    /// A task that ends, however it ends, stops the process; only a fault makes that an error.
+    fn spawn(&self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
+        let (guard, fault) = (self.stop.clone().drop_guard(), self.fault.clone());
+        self.tasks.spawn(async move {
+            let _guard = guard;
+            if let Err(error) = task.await {
+                tracing::error!(task = name, "{error:#}");
+                // Sixteen are enough; the first is the one that counts.
+                drop(fault.try_send(error));
+            }
+        });
+    }
+
+    fn open_lane(&self, number: usize, answers: &mpsc::Sender<ToConsumer>) -> LaneDoor {
+        let (inputs, lane_inputs) = mpsc::channel(LaneDoor::CAPACITY);
+        let (batches, writer_batches) = mpsc::channel(1);
+        let (reports, lane_reports) = mpsc::channel(4);
+        let (backend, backend_seen) = watch::channel(None);
+        let load = Arc::new(LaneLoad::default());
+        let writer = LaneWriter {
+            name: format!("database lane {number}"),
+            database: self.config.database.clone(),
+            group: Arc::clone(&self.group),
+            worker: Arc::clone(&self.worker),
+            batches: writer_batches,
+            reports,
+            health: self.health.clone(),
+        };
+        let lane = Lane {
+            inputs: lane_inputs,
+            batches,
+            reports: lane_reports,
+            consumer: answers.clone(),
+            claims: Arc::clone(&self.claims),
+            backend,
+            load: Arc::clone(&load),
+            normalizer: Arc::clone(&self.normalizer),
+            limits: self.config.decode,
+            settings: self.config.batch.clone(),
+        };
+        self.spawn("lane writer", writer.run(self.stop.clone()));
+        self.spawn("lane", lane.run(self.stop.clone()));
+        LaneDoor::new(inputs, load, backend_seen)
+    }
+
+    fn start_command_lane(&self) -> CommandSender {
+        let (sender, commands) = mpsc::channel(WAITING_COMMANDS);
+        let lane = CommandLane {
+            commands,
+            database: self.config.database.clone(),
+            claims: Arc::clone(&self.claims),
+            group: Arc::clone(&self.group),
+            worker: Arc::clone(&self.worker),
+            health: self.health.clone(),
+            settings: self.config.batch.clone(),
+        };
+        self.spawn("command lane", lane.run(self.stop.clone()));
+        CommandSender::new(sender, self.config.http.commit_timeout)
+    }
+
+    /// Kafka has a thread of its own. The answer comes when it has left the group and the client is closed.
+    fn start_consumer(
+        &self,
+        doors: Vec<LaneDoor>,
+        inbox: (mpsc::Sender<ToConsumer>, mpsc::Receiver<ToConsumer>),
+    ) -> anyhow::Result<oneshot::Receiver<()>> {
+        // What the client does not hold itself is shared by the lanes.
+        let lane_bytes = self.config.batch.memory_budget / 3 * 2 / self.config.batch.lanes;
+        let consumer = Consumer::new(
+            self.config.kafka.clone(),
+            doors,
+            lane_bytes,
+            inbox,
+            Arc::clone(&self.claims),
+            self.tasks.clone(),
+            tokio::runtime::Handle::current(),
+            self.health.clone(),
+            self.stop.clone(),
+        )
+        .context("kafka client")?;
+        let (left, left_group) = oneshot::channel();
+        let (guard, fault) = (self.stop.clone().drop_guard(), self.fault.clone());
+        std::thread::Builder::new().name("kafka".to_owned()).spawn(move || {
+            let _guard = guard;
+            if let Err(error) = consumer.run() {
+                tracing::error!("{error:#}");
+                drop(fault.try_send(error));
+            }
+            // Nobody waits for it if the process was ended by its watchdog.
+            let _ = left.send(());
+        })?;
+        Ok(left_group)
+    }
+}
+
+/// Host, process id and start: unique among all workers that ever were.
+fn worker_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}/{}/{}", host.trim(), std::process::id(), clock::now().timestamp_millis())
+}

@@ -1,0 +1,217 @@
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use tokio::sync::Mutex;
+
+use super::connect::DatabaseSettings;
+use super::failure::{Statement, WriteFailure};
+use crate::batch::{Claim, LastRecord};
+use crate::consume::PartitionKey;
+
+/// The PostgreSQL session of a lane: with its start, a pid is unique.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend {
+    /// Process id of the backend.
+    pub pid: i32,
+    /// When it started.
+    pub start: DateTime<Utc>,
+}
+
+/// Takes partitions for this worker. Every claim is a single auto-committed statement on a connection of its own, so that
+/// a client that freezes can never hold one open.
+pub struct Claims {
+    database: DatabaseSettings,
+    group: String,
+    worker: String,
+    connection: Mutex<Option<PgConnection>>,
+    /// Backend of `connection`, to be read while a statement runs there.
+    claimant: Mutex<Option<i32>>,
+}
+
+/// What a claim of a partition that has no row yet needs to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unknown {
+    /// Other partitions of the topic have a row, so this one was added later.
+    pub topic_is_known: bool,
+}
+
+#[derive(sqlx::FromRow)]
+struct ClaimRow {
+    epoch: i64,
+    incarnation: i32,
+    next_offset: i64,
+    last_offset: Option<i64>,
+    last_fingerprint: Option<Vec<u8>>,
+    last_timestamp: Option<DateTime<Utc>>,
+}
+
+impl Claims {
+    /// `worker` names this process: host, process id and start.
+    #[must_use]
+    pub fn new(database: DatabaseSettings, group: String, worker: String) -> Self {
+        Self { database, group, worker, connection: Mutex::new(None), claimant: Mutex::new(None) }
+    }
+
+    /// Claims a partition that Kafka has assigned, whoever holds it.
+    ///
+    /// # Errors
+    /// `PredecessorAlive` if its row stays locked; else as [`WriteFailure`] says.
+    pub async fn claim(
+        &self,
+        key: &PartitionKey,
+        backend: &Backend,
+    ) -> Result<Result<Claim, Unknown>, WriteFailure> {
+        let taken = match self.take(key, backend, None).await {
+            Err(WriteFailure::PredecessorAlive) => self.take_from_frozen(key, backend).await?,
+            taken => taken?,
+        };
+        if let Some(claim) = taken {
+            return Ok(Ok(claim));
+        }
+        let mut connection = self.connection.lock().await;
+        let lease = self.lease(&mut connection).await?;
+        let known = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM ingest_offsets WHERE consumer_group = $1::text AND topic = $2::text)",
+        )
+        .bind(&self.group)
+        .bind(&*key.topic)
+        .fetch_one(lease)
+        .await;
+        let topic_is_known = self.settle(&mut connection, Statement::Other, known)?;
+        Ok(Err(Unknown { topic_is_known }))
+    }
+
+    /// Claims again what this worker held under `epoch`; none if another has claimed it since. Waits for a transaction
+    /// that is still open, so its answer is also how a commit of unknown outcome went.
+    ///
+    /// # Errors
+    /// As for [`Claims::claim`].
+    pub async fn reclaim(
+        &self,
+        key: &PartitionKey,
+        backend: &Backend,
+        epoch: i64,
+    ) -> Result<Option<Claim>, WriteFailure> {
+        self.take(key, backend, Some(epoch)).await
+    }
+
+    /// Writes where reading begins, for partitions that have no row.
+    ///
+    /// # Errors
+    /// As [`WriteFailure`] says.
+    pub async fn begin(&self, topic: &str, starts: &[(i32, i64)]) -> Result<(), WriteFailure> {
+        let mut connection = self.connection.lock().await;
+        let lease = self.lease(&mut connection).await?;
+        let result = sqlx::query(include_str!("offsets_begin.sql"))
+            .bind(&self.group)
+            .bind(topic)
+            .bind(starts.iter().map(|(partition, _)| *partition).collect::<Vec<_>>())
+            .bind(starts.iter().map(|(_, offset)| *offset).collect::<Vec<_>>())
+            .execute(lease)
+            .await;
+        self.settle(&mut connection, Statement::Other, result).map(drop)
+    }
+
+    /// The predecessor has held the row for a whole lock time-out. While the claim waits for a second one, the session
+    /// that the row names is ended, if that is what the claim waits for; anybody else is only waited for.
+    async fn take_from_frozen(
+        &self,
+        key: &PartitionKey,
+        backend: &Backend,
+    ) -> Result<Option<Claim>, WriteFailure> {
+        let end_predecessor = async {
+            tokio::time::sleep(self.database.claim_lock_timeout / 4).await;
+            let Some(claimant) = *self.claimant.lock().await else { return Ok(()) };
+            let mut connection = self.database.connect().await?;
+            let ended: Option<bool> = sqlx::query_scalar(include_str!("claims_end_predecessor.sql"))
+                .bind(&self.group)
+                .bind(&*key.topic)
+                .bind(key.partition)
+                .bind(claimant)
+                .fetch_optional(&mut connection)
+                .await?;
+            if ended == Some(true) {
+                tracing::warn!(
+                    kafka.topic = &*key.topic,
+                    kafka.partition = key.partition,
+                    "ended a frozen predecessor"
+                );
+            }
+            Ok::<(), sqlx::Error>(())
+        };
+        let (taken, ended) = tokio::join!(self.take(key, backend, None), end_predecessor);
+        ended?;
+        taken
+    }
+
+    async fn take(
+        &self,
+        key: &PartitionKey,
+        backend: &Backend,
+        epoch: Option<i64>,
+    ) -> Result<Option<Claim>, WriteFailure> {
+        let mut connection = self.connection.lock().await;
+        let lease = self.lease(&mut connection).await?;
+        let result = sqlx::query_as::<_, ClaimRow>(include_str!("claim.sql"))
+            .bind(&self.group)
+            .bind(&*key.topic)
+            .bind(key.partition)
+            .bind(backend.pid)
+            .bind(backend.start)
+            .bind(&self.worker)
+            .bind(epoch)
+            .fetch_optional(lease)
+            .await;
+        Ok(self.settle(&mut connection, Statement::Claim, result)?.map(Claim::from))
+    }
+
+    async fn lease<'c>(
+        &self,
+        connection: &'c mut Option<PgConnection>,
+    ) -> Result<&'c mut PgConnection, WriteFailure> {
+        let fresh = match connection.take() {
+            Some(fresh) => fresh,
+            None => self.connect().await?,
+        };
+        Ok(connection.insert(fresh))
+    }
+
+    async fn connect(&self) -> Result<PgConnection, WriteFailure> {
+        let mut fresh = self.database.connect().await?;
+        let millis = self.database.claim_lock_timeout.as_millis().to_string();
+        sqlx::query("SELECT set_config('lock_timeout', $1::text, false)")
+            .bind(millis)
+            .execute(&mut fresh)
+            .await?;
+        let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut fresh).await?;
+        *self.claimant.lock().await = Some(pid);
+        Ok(fresh)
+    }
+
+    /// A connection on which something failed is not used again, unless all that happened is that a lock was not had.
+    fn settle<T>(
+        &self,
+        connection: &mut Option<PgConnection>,
+        statement: Statement,
+        result: Result<T, sqlx::Error>,
+    ) -> Result<T, WriteFailure> {
+        result.map_err(|error| {
+            let failure = WriteFailure::of(statement, &error);
+            if !matches!(failure, WriteFailure::PredecessorAlive) {
+                *connection = None;
+            }
+            failure
+        })
+    }
+}
+
+impl From<ClaimRow> for Claim {
+    fn from(row: ClaimRow) -> Self {
+        let fingerprint = row.last_fingerprint.and_then(|bytes| bytes.try_into().ok());
+        let last = row.last_offset.zip(fingerprint).map(|(offset, fingerprint)| LastRecord {
+            offset,
+            fingerprint,
+            timestamp: row.last_timestamp,
+        });
+        Self { epoch: row.epoch, incarnation: row.incarnation, next_offset: row.next_offset, last }
+    }
+}

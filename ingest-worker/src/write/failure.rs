@@ -1,0 +1,122 @@
+use sqlx::postgres::PgDatabaseError;
+use uuid::Uuid;
+
+/// The step of the transaction that failed. What an SQLSTATE means depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Statement {
+    /// The claim of a partition.
+    Claim,
+    /// The binary COPY straight into `analytics_events`.
+    CopyEvents,
+    /// The COPY into the staging table, or the merge from it.
+    StageEvents,
+    /// Everything else.
+    Other,
+}
+
+/// What to do next. One variant per next action.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteFailure {
+    /// An event of the batch is there already: the same batch again, through staging.
+    #[error("an event is stored already")]
+    Duplicate,
+    /// A month has no partition: make it, the same batch again.
+    #[error("a month has no partition")]
+    MissingPartition,
+    /// PostgreSQL refused a row for its content: the record is marked, the batch tried again without it.
+    #[error("row refused: {message}")]
+    Refused {
+        /// The event, where PostgreSQL names the line.
+        event: Option<Uuid>,
+        /// PostgreSQL's words.
+        message: String,
+    },
+    /// The claim's row is locked: the predecessor is alive or frozen.
+    #[error("another session holds the row of this partition")]
+    PredecessorAlive,
+    /// The world's fault: back off, on a new connection. Never a dead letter.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Our fault, or the schema's: stop with an alarm.
+    #[error("{0}")]
+    Defect(String),
+}
+
+impl WriteFailure {
+    /// Decides by statement and SQLSTATE; the first match wins.
+    #[must_use]
+    pub fn of(statement: Statement, error: &sqlx::Error) -> Self {
+        let Some(database) = error.as_database_error() else { return Self::of_client(error) };
+        let code = database.code().unwrap_or_default();
+        let message = format!("{} ({code})", database.message());
+        let events = matches!(statement, Statement::CopyEvents | Statement::StageEvents);
+        match code.as_ref() {
+            "23505" if statement == Statement::CopyEvents => Self::Duplicate,
+            "23514" if events && database.constraint().is_none() => Self::MissingPartition,
+            // They blame our encoder, whatever the record holds.
+            "22P03" | "22P04" | "08P01" | "XX000" => Self::Defect(message),
+            "55P03" if statement == Statement::Claim => Self::PredecessorAlive,
+            code if events && matches!(class(code), "22" | "23" | "54") => {
+                Self::Refused { event: None, message }
+            }
+            "25006" | "55P03" => Self::Unavailable(message),
+            code if matches!(class(code), "08" | "40" | "53" | "57" | "58") => Self::Unavailable(message),
+            _ => Self::Defect(message),
+        }
+    }
+
+    fn of_client(error: &sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => {
+                Self::Unavailable(error.to_string())
+            }
+            _ => Self::Defect(error.to_string()),
+        }
+    }
+}
+
+/// The row of a COPY that the error names, counted from 0.
+#[must_use]
+pub fn copy_row(error: &sqlx::Error) -> Option<usize> {
+    let postgres = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>()?;
+    copy_line(postgres.r#where()?)?.checked_sub(1)
+}
+
+/// For `?` on statements of no particular meaning.
+impl From<sqlx::Error> for WriteFailure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::of(Statement::Other, &error)
+    }
+}
+
+fn class(code: &str) -> &str {
+    code.get(..2).unwrap_or_default()
+}
+
+/// `COPY analytics_events, line 3, column payload` names the third row.
+fn copy_line(context: &str) -> Option<usize> {
+    // jsonb's own context comes first and counts lines of the text.
+    let (_, rest) = context.rsplit_once(", line ")?;
+    rest.split(|character: char| !character.is_ascii_digit()).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_is_read_from_the_context() {
+        assert_eq!(
+            copy_line("JSON data, line 1: …\nCOPY analytics_events, line 12, column payload"),
+            Some(12)
+        );
+        assert_eq!(copy_line("COPY analytics_events, line 12, column payload"), Some(12));
+        assert_eq!(copy_line("PL/pgSQL function"), None);
+    }
+
+    #[test]
+    fn a_lost_connection_is_the_worlds_fault() {
+        let error = sqlx::Error::Io(std::io::Error::other("reset"));
+        assert!(matches!(WriteFailure::of(Statement::CopyEvents, &error), WriteFailure::Unavailable(_)));
+    }
+}

@@ -1,0 +1,21 @@
+//! What one transaction writes: each file a table or a step, its statement beside it. Functions take the lane's
+//! connection; who opens and commits the transaction is `commands`.
+
+mod connect;
+mod failure;
+mod claims;
+mod copy_row;
+
+pub mod offsets;
+pub mod event_ids;
+pub mod events;
+pub mod read_models;
+pub mod dead_letters;
+pub mod partitions;
+pub mod series;
+pub mod shard;
+
+pub use claims::{Backend, Claims, Unknown};
+pub use connect::{DatabaseArgs, DatabaseSettings};
+pub use failure::{Statement, WriteFailure};
+pub use partitions::keep_partitions_ahead;

@@ -39,6 +39,17 @@ COMMENT ON COLUMN event_ids.request_hash IS 'SHA-256 of the HTTP request''s body
 -- Tables that only ever grow by COPY are otherwise vacuumed too late for index-only scans.
 ALTER TABLE event_ids SET (autovacuum_vacuum_insert_scale_factor = 0.05);
 
+CREATE TABLE rule_identities (
+    identity    text        PRIMARY KEY,
+    definition  text        NOT NULL,
+    accepted_at timestamptz NOT NULL DEFAULT now()
+);
+
+COMMENT ON TABLE rule_identities IS 'What the ids of upstream events are made of; a worker that would make others does not start';
+COMMENT ON COLUMN rule_identities.identity IS 'Name of the identity, for example execution.analytics/1';
+COMMENT ON COLUMN rule_identities.definition IS 'Its key and time fields';
+COMMENT ON COLUMN rule_identities.accepted_at IS 'When it was first used, or accepted by migrate --accept-rules';
+
 CREATE TABLE event_retention (
     singleton boolean     PRIMARY KEY DEFAULT true CHECK (singleton),
     horizon   timestamptz NOT NULL DEFAULT '-infinity'

@@ -21,8 +21,8 @@ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'analytics_writer') THEN
         GRANT USAGE ON SCHEMA public TO analytics_writer;
         GRANT SELECT ON ALL TABLES IN SCHEMA public TO analytics_writer;
-        GRANT INSERT ON analytics_events, event_ids, event_series, event_counts, ingest_offsets, ingest_ledger, dead_letters
-            TO analytics_writer;
+        GRANT INSERT ON analytics_events, event_ids, rule_identities, event_series, event_counts, ingest_offsets,
+            ingest_ledger, dead_letters TO analytics_writer;
         GRANT UPDATE ON event_counts, ingest_offsets, ingest_ledger, dead_letters TO analytics_writer;
         GRANT EXECUTE ON FUNCTION create_event_partition(timestamptz), drop_event_partitions(timestamptz)
             TO analytics_writer;

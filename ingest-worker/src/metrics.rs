@@ -14,7 +14,7 @@ use crate::decode::RejectionClass;
 
 const RECORDS: &str = "analytics_ingest_records_total";
 const DEAD_LETTERS: &str = "analytics_ingest_dead_letters_total";
-const FENCED: &str = "analytics_ingest_fenced_records_total";
+const FENCED: &str = "analytics_ingest_fenced_partitions_total";
 const RETRIES: &str = "analytics_ingest_retries_total";
 const BATCH_EVENTS: &str = "analytics_ingest_batch_events";
 const BATCH_BYTES: &str = "analytics_ingest_batch_bytes";
@@ -98,7 +98,7 @@ label! {
     }
 }
 label! {
-    /// Why a batch was written again.
+    /// Why a batch was written again, or a partition claimed again.
     RetryCause {
         /// PostgreSQL is away or out of something.
         Unavailable = "unavailable",
@@ -108,12 +108,8 @@ label! {
         MissingPartition = "missing_partition",
         /// PostgreSQL refused a row.
         Refused = "refused",
-        /// Serialization failure or deadlock.
-        Conflict = "conflict",
-        /// A predecessor holds the partition's row.
-        ClaimLocked = "claim_locked",
-        /// A series was made by another worker, or vanished with its transaction.
-        Series = "series",
+        /// A partition was not claimed: PostgreSQL is away, or its row is locked.
+        Claim = "claim",
     }
 }
 
@@ -142,9 +138,9 @@ fn describe() {
     describe_counter!(DEAD_LETTERS, "Records that could not become an event, by class");
     describe_counter!(
         FENCED,
-        "Records dropped because another worker holds their partition; that worker reads them"
+        "Partitions left out of a batch because another worker has claimed them; that worker reads them"
     );
-    describe_counter!(RETRIES, "Batches written again, by cause");
+    describe_counter!(RETRIES, "Batches written again and claims repeated, by cause");
     describe_histogram!(BATCH_EVENTS, Unit::Count, "Events per committed batch");
     describe_histogram!(BATCH_BYTES, Unit::Bytes, "Bytes of records per committed batch");
     describe_histogram!(STAGE, Unit::Seconds, "Duration of a stage of one batch");
@@ -216,7 +212,7 @@ pub fn dead_letter(class: RejectionClass, n: u64) {
     counter!(DEAD_LETTERS, "class" => class.as_str()).increment(n);
 }
 
-/// Records dropped since another worker holds the partition.
+/// Partitions left out of a batch since another worker has claimed them.
 pub fn fenced(n: u64) {
     counter!(FENCED).increment(n);
 }

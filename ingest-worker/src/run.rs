@@ -76,11 +76,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
 
     stop.cancelled().await;
     house.health.stopping();
-    let _in_time = shutdown::watchdog("the drain", drain + LEAVE_TIMEOUT);
+    let _in_time = shutdown::watchdog("the drain", drain + 2 * LEAVE_TIMEOUT);
     house.tasks.close();
     house.tasks.wait().await;
-    // An error means that the thread is gone, and has said why.
-    drop(left_group.await);
+    // Everything is committed. A client that cannot reach Kafka may never be done with closing; the group then notices
+    // by the session time-out.
+    if tokio::time::timeout(LEAVE_TIMEOUT, left_group).await.is_err() {
+        tracing::warn!("the kafka client did not close within {LEAVE_TIMEOUT:?}");
+    }
     drop(house);
     match faults.recv().await {
         Some(fault) => Err(fault),
@@ -99,14 +102,11 @@ impl House {
     ) -> anyhow::Result<Self> {
         let worker = worker_name();
         let rules = Rules::built_in()?;
+        let claims = Claims::new(config.database.clone(), config.kafka.group.clone(), worker.clone());
         tracing::info!(worker, version = env!("CARGO_PKG_VERSION"), group = config.kafka.group, "starting");
         Ok(Self {
             group: Arc::from(config.kafka.group.as_str()),
-            claims: Arc::new(Claims::new(
-                config.database.clone(),
-                config.kafka.group.clone(),
-                worker.clone(),
-            )),
+            claims: Arc::new(claims.holding(rules.identities())),
             worker: Arc::from(worker),
             health: Health::default(),
             normalizer: Arc::new(Normalizer::new(

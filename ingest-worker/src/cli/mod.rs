@@ -16,6 +16,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigArgs};
+use crate::normalize::Rules;
+use crate::write::rule_identities;
 use crate::{shutdown, telemetry};
 
 /// Stopped by a fault.
@@ -62,7 +64,11 @@ enum Verb {
         migrate: bool,
     },
     /// Make or update the tables; any number of times, also by several processes at once
-    Migrate,
+    Migrate {
+        /// Accept that upstream events are identified otherwise than those stored: a replay will store them again
+        #[arg(long)]
+        accept_rules: bool,
+    },
     /// Connect to PostgreSQL and Kafka and say what is wrong and what to do
     Check,
 }
@@ -86,9 +92,14 @@ pub fn main() -> ExitCode {
     telemetry::install(&config.log);
     match cli.verb.unwrap_or(Verb::Run { migrate: false }) {
         Verb::Run { migrate } => run(config, migrate),
-        Verb::Migrate => finish(on_runtime(async {
+        Verb::Migrate { accept_rules } => finish(on_runtime(async {
             let migrated = migrate::apply(&config.database).await?;
             println!("{migrated}");
+            if accept_rules {
+                let mut connection = config.database.connect().await?;
+                rule_identities::accept(&mut connection, &Rules::built_in()?.identities()).await?;
+                println!("the identities of this release's rules are accepted");
+            }
             Ok(())
         })),
         Verb::Check => match on_runtime(check::check(&config)) {

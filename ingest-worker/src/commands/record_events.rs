@@ -191,6 +191,9 @@ impl Recorder {
         clock.lap(Stage::Commit);
         metrics::transaction(started.elapsed());
         count_outcomes(batch, &ranges, &locked);
+        if let Some(oldest) = candidates.first() {
+            metrics::event_time_skew((locked.now - oldest.event.occurred_at()).as_seconds_f64());
+        }
         Ok(recorded(batch, &locked, &ranges, &new))
     }
 

@@ -27,8 +27,8 @@ pub(super) struct Reading {
     pub epoch: i64,
     /// Its lane.
     pub lane: usize,
-    /// First offset that has not been given to the lane, if any has.
-    pub passed: Option<i64>,
+    /// First offset that has not been given to the lane.
+    pub passed: i64,
     /// First offset not yet committed in PostgreSQL.
     pub committed: i64,
     /// Told to Kafka.

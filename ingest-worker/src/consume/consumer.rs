@@ -112,7 +112,9 @@ impl Consumer {
             self.follow_rebalances();
         }
         self.read_inbox()?;
-        self.tell_now(CommitMode::Sync);
+        if self.consumer.context().is_reachable() {
+            self.tell_now(CommitMode::Sync);
+        }
         Ok(())
     }
 
@@ -127,10 +129,10 @@ impl Consumer {
                 None => break,
                 Some(Ok(message)) => {
                     let taken = take(&mut self.assignment, &message);
-                    if let Some((lane, record)) = taken {
-                        if let Some(chunk) = chunks.get_mut(lane) {
-                            chunk.push(record);
-                        }
+                    if let Some((lane, record)) = taken
+                        && let Some(chunk) = chunks.get_mut(lane)
+                    {
+                        chunk.push(record);
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
@@ -163,8 +165,8 @@ impl Consumer {
             let Some(reading) = self.assignment.reading(element.topic(), element.partition()) else {
                 continue;
             };
-            if reading.passed.is_some_and(|passed| passed < position) {
-                reading.passed = Some(position);
+            if reading.passed < position {
+                reading.passed = position;
                 let (lane, epoch) = (reading.lane, reading.epoch);
                 let key = PartitionKey { topic: Arc::from(element.topic()), partition: element.partition() };
                 if let Some(door) = self.lanes.get_mut(lane) {
@@ -242,6 +244,6 @@ impl Consumer {
 fn take(assignment: &mut Assignment, message: &BorrowedMessage<'_>) -> Option<(usize, KafkaRecord)> {
     let topic = assignment.name(message.topic())?;
     let reading = assignment.reading(&topic, message.partition())?;
-    reading.passed = Some(message.offset() + 1);
+    reading.passed = message.offset() + 1;
     Some((reading.lane, copy(message, topic, reading.epoch)))
 }

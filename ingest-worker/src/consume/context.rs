@@ -33,6 +33,7 @@ pub(super) struct Context {
 struct Shared {
     rebalances: Vec<Rebalanced>,
     ends: HashMap<PartitionKey, i64>,
+    reachable: bool,
 }
 
 impl Context {
@@ -49,6 +50,11 @@ impl Context {
         self.shared().ends.get(key).copied()
     }
 
+    /// Whether a broker answered of late.
+    pub(super) fn is_reachable(&self) -> bool {
+        self.shared().reachable
+    }
+
     fn shared(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -63,6 +69,7 @@ impl ClientContext for Context {
             self.health.hold(KAFKA, "no broker answers");
         }
         let mut shared = self.shared();
+        shared.reachable = reachable;
         shared.ends.clear();
         for topic in statistics.topics.into_values() {
             let name: Arc<str> = Arc::from(topic.topic);

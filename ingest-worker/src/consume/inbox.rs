@@ -14,6 +14,7 @@ use super::{PartitionKey, StartAt};
 use crate::batch::{Claim, LaneInput};
 use crate::commands::Backoff;
 use crate::health::Health;
+use crate::metrics::{self, RetryCause};
 use crate::write::{Backend, Claims, Unknown, WriteFailure};
 
 /// Pause before Kafka is asked again for a partition's offsets.
@@ -192,7 +193,7 @@ impl Consumer {
         let reading = Reading {
             epoch: claim.epoch,
             lane,
-            passed: None,
+            passed: offset,
             committed: claim.next_offset,
             told: -1,
             last_timestamp: claim.last.and_then(|last| last.timestamp).map(|at| at.timestamp_millis()),
@@ -212,10 +213,10 @@ impl Consumer {
         );
         self.unassign(&key);
         self.health.hold(about(&key), reason);
-        if let Some(Standing::Reading(reading)) = self.assignment.remove(&key) {
-            if let Some(door) = self.lanes.get_mut(reading.lane) {
-                door.send(LaneInput::Revoked(key.clone()));
-            }
+        if let Some(Standing::Reading(reading)) = self.assignment.remove(&key)
+            && let Some(door) = self.lanes.get_mut(reading.lane)
+        {
+            door.send(LaneInput::Revoked(key.clone()));
         }
         self.assignment.insert(key, Standing::Stopped);
     }
@@ -279,7 +280,10 @@ async fn claim_patiently(
         match claimed.await {
             Ok(claim) => return Ok(claim),
             Err(WriteFailure::Defect(message)) => return Err(format!("{key}: {message}")),
-            Err(failure) => health.hold(about(key), format!("not claimed yet: {failure}")),
+            Err(failure) => {
+                metrics::retry(RetryCause::Claim);
+                health.hold(about(key), format!("not claimed yet: {failure}"));
+            }
         }
         backoff.wait().await;
     }

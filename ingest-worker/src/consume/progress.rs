@@ -31,10 +31,10 @@ impl Consumer {
                 reading.told = if added.is_ok() { reading.committed } else { reading.told };
             }
         }
-        if list.count() > 0 {
-            if let Err(error) = self.consumer.commit(&list, mode) {
-                tracing::debug!(%error, "offsets not told to kafka");
-            }
+        if list.count() > 0
+            && let Err(error) = self.consumer.commit(&list, mode)
+        {
+            tracing::debug!(%error, "offsets not told to kafka");
         }
     }
 

@@ -67,6 +67,16 @@ struct Identity {
     key: Vec<String>,
 }
 
+/// What the ids of a rule's events are made of. Once events are stored it must not change: a replay would not recognize
+/// them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleIdentity {
+    /// The frozen name.
+    pub identity: String,
+    /// Its key fields and its time field.
+    pub definition: String,
+}
+
 /// Why a table of rules cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidRules {
@@ -125,6 +135,19 @@ impl Rules {
             }
         }
         texts.into_iter().map(Rule::new).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// What the ids of each rule's events are made of.
+    #[must_use]
+    pub fn identities(&self) -> Vec<RuleIdentity> {
+        let definition = |rule: &RuleText| format!("{} at {}", rule.identity.key.join(", "), rule.time.field);
+        self.0
+            .iter()
+            .map(|rule| RuleIdentity {
+                identity: rule.text.identity.name.clone(),
+                definition: definition(&rule.text),
+            })
+            .collect()
     }
 
     /// The topics that the rules are about, without prefix, each once.

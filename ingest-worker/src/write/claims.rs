@@ -4,8 +4,10 @@ use tokio::sync::Mutex;
 
 use super::connect::DatabaseSettings;
 use super::failure::{Statement, WriteFailure};
+use super::rule_identities;
 use crate::batch::{Claim, LastRecord};
 use crate::consume::PartitionKey;
+use crate::normalize::RuleIdentity;
 
 /// The PostgreSQL session of a lane: with its start, a pid is unique.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,7 @@ pub struct Claims {
     database: DatabaseSettings,
     group: String,
     worker: String,
+    identities: Vec<RuleIdentity>,
     connection: Mutex<Option<PgConnection>>,
     /// Backend of `connection`, to be read while a statement runs there.
     claimant: Mutex<Option<i32>>,
@@ -45,10 +48,24 @@ struct ClaimRow {
 }
 
 impl Claims {
+    /// Before anything is claimed: what the ids of upstream events are made of must not have changed.
+    #[must_use]
+    pub fn holding(mut self, identities: Vec<RuleIdentity>) -> Self {
+        self.identities = identities;
+        self
+    }
+
     /// `worker` names this process: host, process id and start.
     #[must_use]
     pub fn new(database: DatabaseSettings, group: String, worker: String) -> Self {
-        Self { database, group, worker, connection: Mutex::new(None), claimant: Mutex::new(None) }
+        Self {
+            database,
+            group,
+            worker,
+            identities: Vec::new(),
+            connection: Mutex::new(None),
+            claimant: Mutex::new(None),
+        }
     }
 
     /// Claims a partition that Kafka has assigned, whoever holds it.
@@ -184,6 +201,7 @@ impl Claims {
             .await?;
         let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut fresh).await?;
         *self.claimant.lock().await = Some(pid);
+        rule_identities::hold(&mut fresh, &self.identities).await?;
         Ok(fresh)
     }
 

@@ -61,6 +61,9 @@ impl WriteFailure {
             }
             "25006" | "55P03" => Self::Unavailable(message),
             code if matches!(class(code), "08" | "40" | "53" | "57" | "58") => Self::Unavailable(message),
+            "42P01" | "42703" | "42883" => Self::Defect(format!(
+                "{message}: the tables are not those of this release, run `ingest-worker migrate`"
+            )),
             _ => Self::Defect(message),
         }
     }

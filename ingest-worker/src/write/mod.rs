@@ -14,6 +14,7 @@ pub mod dead_letters;
 pub mod partitions;
 pub mod series;
 pub mod shard;
+pub mod rule_identities;
 
 pub use claims::{Backend, Claims, Unknown};
 pub use connect::{DatabaseArgs, DatabaseSettings};

@@ -1,0 +1,25 @@
+//! The write side against a real PostgreSQL, one database per test: what a transaction writes, what it refuses, who may
+//! write at all. Run by `make test`, or `dev/stack run cargo test -p ingest-worker --test main`.
+
+#![cfg(test)]
+
+/// Events, records and batches to begin with, and a worker that writes them.
+mod given;
+/// What the tables hold afterwards.
+mod stored;
+
+mod statements;
+mod transaction;
+mod duplicates;
+mod fencing;
+mod retention;
+mod lanes;
+mod simulated_faults;
+mod refused_rows;
+mod http_commands;
+mod failure_table;
+mod claims;
+mod migrations;
+mod privileges;
+mod partition_functions;
+mod rule_identities;

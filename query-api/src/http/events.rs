@@ -1,0 +1,172 @@
+//! `GET /v1/analytics/events/recent`, and where to send events to.
+
+use poem::Request;
+use poem::http::{HeaderValue, StatusCode, header};
+use poem::{IntoResponse, Response};
+use poem_openapi::param::Query;
+use poem_openapi::registry::{MetaHeader, MetaResponse, MetaResponses, MetaSchemaRef, Registry};
+use poem_openapi::types::Type as _;
+use poem_openapi::{ApiResponse, Object, OpenApi};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::Tag;
+use super::answer::{Instant, Json, Payload, TenantId, response};
+use super::error::ApiError;
+use super::parameters::{Lenient, Limit, Refusals, only};
+use crate::problem::{self, Problem};
+use crate::projections::events::EventRow;
+use crate::queries::recent_events::{RecentEventsHandler, RecentEventsQuery};
+
+/// Events, newest first.
+#[derive(Debug, Serialize, Object)]
+#[oai(rename = "RecentEvents")]
+pub struct RecentEventsDto {
+    /// Newest `occurredAt` first, of one instant the highest id first.
+    items: Vec<EventDto>,
+    /// How many there are in `items`.
+    count: usize,
+}
+
+/// An event.
+#[derive(Debug, Serialize, Object)]
+#[serde(rename_all = "camelCase")]
+#[oai(rename = "Event", rename_all = "camelCase")]
+pub struct EventDto {
+    /// Unique.
+    id: Uuid,
+    /// What happened, for example `challenges.solution-completed`.
+    event_type: String,
+    /// The service that says so.
+    source: String,
+    /// When it happened.
+    occurred_at: Instant,
+    /// Whose data it is; null is no tenant.
+    tenant_id: TenantId,
+    /// All that the producer said, every digit of every number kept.
+    payload: Payload,
+}
+
+impl EventDto {
+    fn new(row: EventRow) -> serde_json::Result<Self> {
+        Ok(Self {
+            id: row.id,
+            event_type: row.event_type,
+            source: row.source,
+            occurred_at: Instant(row.occurred_at),
+            tenant_id: TenantId(row.tenant_id),
+            payload: Payload::new(row.payload)?,
+        })
+    }
+}
+
+/// The routes.
+pub struct EventsApi {
+    handler: RecentEventsHandler,
+    ingest_public_url: Option<String>,
+}
+
+impl EventsApi {
+    /// `ingest_public_url` is where clients reach the writer, without a slash at its end.
+    #[must_use]
+    pub fn new(handler: RecentEventsHandler, ingest_public_url: Option<String>) -> Self {
+        Self { handler, ingest_public_url }
+    }
+}
+
+#[OpenApi(prefix_path = "/v1/analytics", tag = "Tag::Analytics")]
+impl EventsApi {
+    /// The newest events
+    #[oai(path = "/events/recent", method = "get", operation_id = "getRecentEvents")]
+    async fn get_recent_events(
+        &self,
+        request: &Request,
+        /// How many at most.
+        limit: Query<Option<Lenient<Limit>>>,
+    ) -> Result<Json<RecentEventsDto>, ApiError> {
+        only(request.original_uri().query(), &["limit"])?;
+        let mut refusals = Refusals::default();
+        let limit = refusals.take("limit", limit.0).map_or(Limit::DEFAULT, |limit| limit.0);
+        refusals.check()?;
+        let rows = self.handler.handle(RecentEventsQuery { limit }).await?;
+        let items: Result<Vec<_>, _> = rows.into_iter().map(EventDto::new).collect();
+        let items = items.map_err(|fault| {
+            tracing::error!("PostgreSQL gave a payload that is no JSON: {fault}");
+            ApiError::Internal
+        })?;
+        Ok(Json(RecentEventsDto { count: items.len(), items }))
+    }
+
+    /// Events are sent to the writer
+    ///
+    /// This service only reads. It points to the writer (`ingest-worker`) if `ANALYTICS_INGEST_PUBLIC_URL` is set.
+    #[oai(path = "/events", method = "post", operation_id = "sendEventsElsewhere")]
+    async fn send_events_elsewhere(&self, request: &Request) -> Result<Elsewhere, NotHere> {
+        let Some(url) = &self.ingest_public_url else { return Err(NotHere) };
+        let path = request.original_uri().path_and_query().map_or("", |path| path.as_str());
+        Ok(Elsewhere(format!("{url}{path}")))
+    }
+}
+
+/// 307 to the writer.
+struct Elsewhere(String);
+
+impl IntoResponse for Elsewhere {
+    fn into_response(self) -> Response {
+        let mut response = StatusCode::TEMPORARY_REDIRECT.into_response();
+        if let Ok(location) = HeaderValue::try_from(self.0) {
+            response.headers_mut().insert(header::LOCATION, location);
+        }
+        response
+    }
+}
+
+impl ApiResponse for Elsewhere {
+    fn meta() -> MetaResponses {
+        let location = MetaHeader {
+            name: "Location".to_owned(),
+            description: Some("The same path at the writer".to_owned()),
+            required: true,
+            deprecated: false,
+            schema: String::schema_ref(),
+        };
+        let redirect = MetaResponse {
+            description: "Send it there, with the same method and body",
+            status: Some(307),
+            status_range: None,
+            content: vec![],
+            headers: vec![location],
+        };
+        MetaResponses { responses: vec![redirect] }
+    }
+
+    fn register(_: &mut Registry) {}
+}
+
+/// 405 that names the writer.
+#[derive(Debug, Clone, Copy)]
+struct NotHere;
+
+impl From<NotHere> for poem::Error {
+    fn from(_: NotHere) -> Self {
+        ApiError::MethodNotAllowed {
+            allow: "",
+            detail: "events are sent to the writer: POST to the same path at the service ingest-worker, port 8001 unless \
+                     set otherwise (ANALYTICS_INGEST_PUBLIC_URL would have this service redirect there)"
+                .to_owned(),
+        }
+        .into()
+    }
+}
+
+impl ApiResponse for NotHere {
+    fn meta() -> MetaResponses {
+        let schema: MetaSchemaRef = Problem::schema_ref();
+        let text = "The writer's public address is not known here; `detail` names the service";
+        MetaResponses { responses: vec![response(405, text, problem::CONTENT_TYPE, schema)] }
+    }
+
+    fn register(registry: &mut Registry) {
+        Problem::register(registry);
+    }
+}

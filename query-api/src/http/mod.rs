@@ -1,0 +1,196 @@
+//! The route table. In comes a request, out goes an answer or a problem document. A route reads parameters, calls one
+//! handler and maps the result.
+
+pub mod request;
+pub mod parameters;
+pub mod answer;
+pub mod error;
+pub mod summary;
+pub mod events;
+pub mod docs;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use poem::http::StatusCode;
+use poem::middleware::CatchPanic;
+use poem::web::Redirect;
+use poem::{Endpoint, EndpointExt as _, IntoResponse as _, Response, Route, get, handler};
+use poem_openapi::{OpenApi, OpenApiService, Tags};
+
+use self::events::EventsApi;
+use self::parameters::WindowMinutes;
+use self::request::Panicked;
+use self::summary::SummaryApi;
+use crate::config::Config;
+use crate::faults::Faults;
+use crate::health::HealthApi;
+use crate::metrics;
+use crate::projections::connection::DatabaseConfig;
+use crate::projections::database::Database;
+use crate::queries::recent_events::RecentEventsHandler;
+use crate::queries::summary::SummaryHandler;
+use crate::settings::{Setting, Values};
+
+const HOST: Setting = Setting::new("ANALYTICS_SERVICE_HOST", "ADDRESS", "127.0.0.1")
+    .help("Where to listen; 0.0.0.0 is everywhere");
+const PORT: Setting =
+    Setting::new("ANALYTICS_SERVICE_PORT", "PORT", "8000").help("Its port; 0 takes a free one");
+const INGEST_PUBLIC_URL: Setting = Setting::new("ANALYTICS_INGEST_PUBLIC_URL", "URL", "")
+    .help("Where clients reach ingest-worker: events POSTed here are sent there by a redirect");
+const WINDOW_MINUTES: Setting = Setting::new("ANALYTICS_METRICS_WINDOW_MINUTES", "MINUTES", "60")
+    .help("The window of a summary that does not say windowMinutes");
+
+/// What this room reads.
+pub const SETTINGS: &[Setting] = &[HOST, PORT, INGEST_PUBLIC_URL, WINDOW_MINUTES];
+
+/// Routes and address.
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// Where to listen.
+    pub host: String,
+    /// 0 takes a free one.
+    pub port: u16,
+    ingest_public_url: Option<String>,
+    window_minutes: u32,
+}
+
+impl HttpConfig {
+    /// Checks the settings.
+    pub fn check(values: &Values, faults: &mut Faults) -> Option<Self> {
+        let host = faults.read(values, &HOST, "an address or a name", |text| Some(text.to_owned()));
+        let port = faults.read(values, &PORT, "0 to 65535", |text| text.parse().ok());
+        let url = "an address such as https://analytics.example.org";
+        let ingest_public_url = faults.read_optional(values, &INGEST_PUBLIC_URL, url, |text| {
+            let uri: poem::http::Uri = text.parse().ok()?;
+            let plain = matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none();
+            plain.then(|| text.trim_end_matches('/').to_owned())
+        });
+        let minutes = WindowMinutes::MIN..=WindowMinutes::MAX;
+        let window_minutes = faults.read(values, &WINDOW_MINUTES, "5 to 10080", |text| {
+            text.parse().ok().filter(|number| minutes.contains(number))
+        });
+        Some(Self {
+            host: host?,
+            port: port?,
+            ingest_public_url: ingest_public_url?,
+            window_minutes: window_minutes?,
+        })
+    }
+}
+
+/// How the document groups routes.
+#[derive(Tags)]
+pub enum Tag {
+    /// What happened
+    Analytics,
+    /// Probes and figures for those who run the service
+    Operation,
+}
+
+/// Everything that this process answers.
+pub fn app(
+    config: &Config,
+    database: Arc<Database>,
+    now: fn() -> DateTime<Utc>,
+) -> impl Endpoint<Output = Response> + use<> {
+    let analytics = || service(analytics_api(&config.http, &database, now));
+    let events_allow = if config.http.ingest_public_url.is_some() { "POST" } else { "" };
+    let routes = Route::new()
+        .nest_no_strip("/v1/analytics", analytics())
+        // The platform's gateway forwards /api/v1/analytics/** as it is.
+        .nest("/api", analytics())
+        .nest_no_strip("/health", service(HealthApi::new(database.clone())))
+        .at("/metrics", get(scrape.data(database)))
+        .at("/v1/openapi.json", get(docs::document))
+        .at("/docs", get(docs::page))
+        .at("/docs/:file", get(docs::script))
+        .at("/", get(to_docs));
+    guarded(routes, events_allow)
+}
+
+/// Whatever happens inside, a panic included, there is an answer.
+fn guarded(routes: Route, events_allow: &'static str) -> impl Endpoint<Output = Response> {
+    let answer_panic = |panic: Box<dyn Any + Send>| {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        tracing::error!("a panic while answering: {}", text.unwrap_or("without a text"));
+        let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        response.set_data(Panicked);
+        response
+    };
+    routes
+        .with(CatchPanic::new().with_handler(answer_panic))
+        .around(move |app, request| request::handle(app, request, events_allow))
+}
+
+fn analytics_api(
+    config: &HttpConfig,
+    database: &Arc<Database>,
+    now: fn() -> DateTime<Utc>,
+) -> (SummaryApi, EventsApi) {
+    (
+        SummaryApi::new(SummaryHandler::new(database.clone()), config.window_minutes, now),
+        EventsApi::new(RecentEventsHandler::new(database.clone()), config.ingest_public_url.clone()),
+    )
+}
+
+fn service<T: OpenApi + 'static>(api: T) -> OpenApiService<T, ()> {
+    OpenApiService::new(api, "Analytics: reading", env!("CARGO_PKG_VERSION"))
+        .description(include_str!("introduction.md"))
+}
+
+fn whole_service() -> OpenApiService<(SummaryApi, EventsApi, HealthApi), ()> {
+    let database = Arc::new(Database::new(&DatabaseConfig::nowhere()));
+    let config = HttpConfig { host: String::new(), port: 0, ingest_public_url: None, window_minutes: 60 };
+    let (summary, events) = analytics_api(&config, &database, crate::clock::now);
+    service((summary, events, HealthApi::new(database)))
+}
+
+/// The OpenAPI document, the same whatever the settings are. Inside a runtime: the routes that it describes hold a
+/// pool, which connects to nothing here.
+#[must_use]
+pub fn openapi() -> String {
+    whole_service().spec()
+}
+
+fn scalar_html() -> String {
+    whole_service().scalar_html()
+}
+
+#[handler]
+fn to_docs() -> Redirect {
+    Redirect::temporary("/docs")
+}
+
+#[handler]
+fn scrape(database: poem::web::Data<&Arc<Database>>) -> Response {
+    database.observe();
+    metrics::render().with_content_type("text/plain; version=0.0.4; charset=utf-8").into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use poem::Request;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[handler]
+    fn faulty() -> &'static str {
+        panic!("a test's panic")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_document_that_tells_nothing() {
+        let app = guarded(Route::new().at("/faulty", get(faulty)), "");
+        let request = Request::builder().uri_str("/faulty").header("x-request-id", "r-1").finish();
+        let mut response = app.call(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.content_type(), Some("application/problem+json"));
+        let problem: Value = response.take_body().into_json().await.unwrap();
+        assert_eq!((&problem["requestId"], &problem["instance"]), (&"r-1".into(), &"/faulty".into()));
+        assert!(!problem.to_string().contains("a test's panic"));
+    }
+}

@@ -1,0 +1,63 @@
+//! The command line: `query-api [serve]` and `query-api openapi`.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line talks to people")]
+
+use std::process::ExitCode;
+
+use query_api::config::{self, Config};
+use query_api::projections::database::RoleMayWrite;
+use query_api::{http, run, shutdown, telemetry};
+use tokio_util::sync::CancellationToken;
+
+/// Stopped by a fault.
+const FAULT: u8 = 1;
+/// Wrong settings or usage.
+const WRONG_SETTINGS: u8 = 2;
+
+fn main() -> ExitCode {
+    // Wrong usage ends here, with clap's exit code 2.
+    let matches = config::command().get_matches();
+    if matches.subcommand_name() == Some("openapi") {
+        return print_openapi();
+    }
+    let config = match Config::load(&matches) {
+        Ok(config) => config,
+        Err(faults) => {
+            eprintln!("query-api cannot start with these settings:\n{faults}");
+            return ExitCode::from(WRONG_SETTINGS);
+        }
+    };
+    telemetry::start(&config.telemetry);
+    match serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            tracing::error!("stopped: {fault:#}");
+            ExitCode::from(if fault.is::<RoleMayWrite>() { WRONG_SETTINGS } else { FAULT })
+        }
+    }
+}
+
+fn print_openapi() -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().build() {
+        Ok(runtime) => {
+            println!("{}", runtime.block_on(async { http::openapi() }));
+            ExitCode::SUCCESS
+        }
+        Err(fault) => {
+            eprintln!("query-api cannot start: {fault}");
+            ExitCode::from(FAULT)
+        }
+    }
+}
+
+fn serve(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let limit = config.drain_timeout;
+    let outcome = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        shutdown::on_signal(stop.clone())?;
+        run(config, stop).await
+    });
+    // A name look-up or a half-open connection must not hold the process.
+    runtime.shutdown_timeout(limit.min(std::time::Duration::from_secs(1)));
+    outcome
+}

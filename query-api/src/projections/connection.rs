@@ -1,0 +1,209 @@
+//! How a connection to PostgreSQL is made: where to, as whom, and with what it begins.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
+
+use super::privileges::{self, Privileges};
+use crate::faults::{DURATION, Faults, duration};
+use crate::settings::{Setting, Values};
+
+const READ_DATABASE_URL: Setting = Setting::new("ANALYTICS_READ_DATABASE_URL", "URL", "")
+    .help("PostgreSQL for reading only, perhaps a replica: postgres://user:password@host:port/database?sslmode=…")
+    .secret();
+const DATABASE_URL: Setting = Setting::new("ANALYTICS_DATABASE_URL", "URL", "")
+    .help("PostgreSQL, if there is no URL for reading only; overrides ANALYTICS_POSTGRES_…")
+    .secret();
+const USER: Setting =
+    Setting::new("ANALYTICS_POSTGRES_USER", "NAME", "").help("Login; needed if there is no URL");
+const PASSWORD: Setting =
+    Setting::new("ANALYTICS_POSTGRES_PASSWORD", "TEXT", "").help("Password of the login").secret();
+const HOST: Setting = Setting::new("ANALYTICS_POSTGRES_HOST", "NAME", "localhost")
+    .help("Name, address or the folder of a socket");
+const PORT: Setting = Setting::new("ANALYTICS_POSTGRES_PORT", "PORT", "5432").help("Its port");
+const DB: Setting =
+    Setting::new("ANALYTICS_POSTGRES_DB", "NAME", "").help("Database; needed if there is no URL");
+const SSLMODE: Setting = Setting::new("ANALYTICS_POSTGRES_SSLMODE", "MODE", "prefer")
+    .help("disable, allow, prefer, require, verify-ca or verify-full");
+const SSLROOTCERT: Setting = Setting::new("ANALYTICS_POSTGRES_SSLROOTCERT", "FILE", "")
+    .help("Certificates (PEM) to trust for verify-ca and verify-full; without it the system's");
+const STATEMENT_TIMEOUT: Setting = Setting::new("ANALYTICS_STATEMENT_TIMEOUT", "DURATION", "5s")
+    .help("How long PostgreSQL may work on one statement");
+const POOL_SIZE: Setting =
+    Setting::new("ANALYTICS_POOL_SIZE", "NUMBER", "8").help("Most connections to PostgreSQL");
+
+/// What this room reads.
+pub const SETTINGS: &[Setting] = &[
+    READ_DATABASE_URL,
+    DATABASE_URL,
+    USER,
+    PASSWORD,
+    HOST,
+    PORT,
+    DB,
+    SSLMODE,
+    SSLROOTCERT,
+    STATEMENT_TIMEOUT,
+    POOL_SIZE,
+];
+
+/// How to reach PostgreSQL.
+#[derive(Clone)]
+pub struct DatabaseConfig {
+    /// Server and login.
+    pub connect: PgConnectOptions,
+    /// The login is shared with the writer, so each connection steps down to `analytics_reader` where it may.
+    pub steps_down: bool,
+    /// How long PostgreSQL may work on one statement.
+    pub statement_timeout: Duration,
+    /// Most connections.
+    pub pool_size: u32,
+}
+
+impl std::fmt::Debug for DatabaseConfig {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("DatabaseConfig") // The options hold a password.
+    }
+}
+
+impl DatabaseConfig {
+    /// For the OpenAPI document, which describes routes and asks nothing.
+    #[must_use]
+    pub fn nowhere() -> Self {
+        let connect = PgConnectOptions::new_without_pgpass();
+        Self { connect, steps_down: false, statement_timeout: Duration::from_secs(1), pool_size: 1 }
+    }
+
+    /// Checks the settings.
+    pub fn check(values: &Values, faults: &mut Faults) -> Option<Self> {
+        let statement_timeout = faults.read(values, &STATEMENT_TIMEOUT, DURATION, duration);
+        let pool_size = faults.read(values, &POOL_SIZE, "1 to 1000", |text| {
+            text.parse().ok().filter(|size| (1..=1000).contains(size))
+        });
+        let read_url = faults.secret(values, &READ_DATABASE_URL);
+        let steps_down = read_url.is_none();
+        let url = read_url.map(|url| (READ_DATABASE_URL, url));
+        let connect = match url.or_else(|| Some((DATABASE_URL, faults.secret(values, &DATABASE_URL)?))) {
+            Some((setting, url)) => from_url(&setting, &url, faults),
+            None => from_parts(values, faults),
+        };
+        Some(Self {
+            connect: connect?,
+            steps_down,
+            statement_timeout: statement_timeout?,
+            pool_size: pool_size?,
+        })
+    }
+}
+
+/// The parser takes any scheme and would send it to localhost.
+fn from_url(setting: &Setting, url: &str, faults: &mut Faults) -> Option<PgConnectOptions> {
+    let schemed = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    let connect = schemed.then(|| url.parse().ok()).flatten();
+    if connect.is_none() {
+        faults.add(format!(
+            "{} is not readable (its value is not shown); allowed is postgres://user:password@host:port/database",
+            setting.variable
+        ));
+    }
+    connect
+}
+
+fn from_parts(values: &Values, faults: &mut Faults) -> Option<PgConnectOptions> {
+    let any = |text: &str| Some(text.to_owned());
+    let user = faults.read(values, &USER, "a login name, or a URL in ANALYTICS_DATABASE_URL instead", any);
+    let database =
+        faults.read(values, &DB, "a database name, or a URL in ANALYTICS_DATABASE_URL instead", any);
+    let host = faults.read(values, &HOST, "a host", any);
+    let port =
+        faults.read(values, &PORT, "1 to 65535", |text| text.parse::<u16>().ok().filter(|port| *port > 0));
+    let modes = "disable, allow, prefer, require, verify-ca or verify-full";
+    let ssl_mode = faults.read(values, &SSLMODE, modes, |text| text.parse::<PgSslMode>().ok());
+    let readable =
+        |text: &str| std::fs::metadata(text).ok().filter(|file| file.is_file()).map(|_| text.to_owned());
+    let root = faults.read_optional(values, &SSLROOTCERT, "the path of a file", readable);
+    let password = faults.secret(values, &PASSWORD);
+
+    let mut connect = PgConnectOptions::new_without_pgpass()
+        .username(&user?)
+        .database(&database?)
+        .host(&host?)
+        .port(port?)
+        .ssl_mode(ssl_mode?);
+    if let Some(root) = root? {
+        connect = connect.ssl_root_cert(root);
+    }
+    if let Some(password) = password {
+        connect = connect.password(&password);
+    }
+    Some(connect)
+}
+
+/// How each connection is set up.
+#[derive(Clone)]
+pub struct Session {
+    /// Server and login.
+    pub connect: PgConnectOptions,
+    steps_down: bool,
+    statement_timeout: Duration,
+}
+
+impl Session {
+    /// As the settings say.
+    #[must_use]
+    pub fn new(config: &DatabaseConfig) -> Self {
+        let connect = config.connect.clone().application_name("query-api").disable_statement_logging();
+        Self { connect, steps_down: config.steps_down, statement_timeout: config.statement_timeout }
+    }
+
+    /// Role and limits of a new connection.
+    ///
+    /// # Errors
+    /// PostgreSQL is away.
+    ///
+    /// The bounds of a summary are parameters and differ each time: a generic plan would guess.
+    pub async fn prepare(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        if self.steps_down
+            && let Err(fault) = connection.execute("SET ROLE analytics_reader").await
+            && !may_not_step_down(&fault)
+        {
+            return Err(fault);
+        }
+        sqlx::query(
+            "SELECT set_config('statement_timeout', $1, false), set_config('plan_cache_mode', 'force_custom_plan', false), \
+             set_config('default_transaction_read_only', 'on', false)",
+        )
+        .bind(format!("{}ms", self.statement_timeout.as_millis()))
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+
+    /// What the role in effect may do, asked on a connection of its own.
+    ///
+    /// # Errors
+    /// PostgreSQL is away.
+    pub async fn privileges(&self) -> sqlx::Result<Privileges> {
+        let mut connection = self.connect.connect().await?;
+        self.prepare(&mut connection).await?;
+        let privileges = privileges::read(&mut connection).await?;
+        connection.close().await?;
+        Ok(privileges)
+    }
+
+    /// For people: never with the login.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self.connect.get_socket() {
+            Some(folder) => folder.display().to_string(),
+            None => format!("{}:{}", self.connect.get_host(), self.connect.get_port()),
+        }
+    }
+}
+
+/// No such role, or not a member of it: then the login's own privileges count.
+fn may_not_step_down(fault: &sqlx::Error) -> bool {
+    let code = fault.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code == "42501" || code == "22023")
+}

@@ -1,0 +1,30 @@
+//! The ragged ends of a window: the part of a minute before its first whole one and after its last.
+
+use sqlx::PgConnection;
+
+use super::failure::QueryFailure;
+use crate::metrics;
+use crate::queries::range::Window;
+
+/// Events of one type.
+#[derive(Debug, sqlx::FromRow)]
+pub struct EdgeCount {
+    /// What happened.
+    pub event_type: String,
+    /// How often.
+    pub events: i64,
+}
+
+/// Per type, of all tenants and sources.
+///
+/// # Errors
+/// PostgreSQL is away or too slow.
+pub async fn read(connection: &mut PgConnection, edge: Window) -> Result<Vec<EdgeCount>, QueryFailure> {
+    let rows: Vec<EdgeCount> = sqlx::query_as(include_str!("edge_counts.sql"))
+        .bind(edge.start())
+        .bind(edge.end())
+        .fetch_all(connection)
+        .await?;
+    metrics::rows_read("edge_counts", rows.len());
+    Ok(rows)
+}

@@ -1,0 +1,36 @@
+//! Events themselves, newest first.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::failure::QueryFailure;
+use crate::metrics;
+
+/// A stored event, as far as answers show it.
+#[derive(Debug, sqlx::FromRow)]
+pub struct EventRow {
+    /// Unique.
+    pub id: Uuid,
+    /// What happened.
+    pub event_type: String,
+    /// Which service says so.
+    pub source: String,
+    /// When it happened.
+    pub occurred_at: DateTime<Utc>,
+    /// Whose data it is.
+    pub tenant_id: Option<String>,
+    /// JSON text, every digit as PostgreSQL gives it.
+    pub payload: String,
+}
+
+/// The newest `limit` events; of one instant the highest id first.
+///
+/// # Errors
+/// PostgreSQL is away or too slow.
+pub async fn read_newest(connection: &mut PgConnection, limit: u16) -> Result<Vec<EventRow>, QueryFailure> {
+    let rows: Vec<EventRow> =
+        sqlx::query_as(include_str!("events.sql")).bind(i64::from(limit)).fetch_all(connection).await?;
+    metrics::rows_read("events", rows.len());
+    Ok(rows)
+}

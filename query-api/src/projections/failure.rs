@@ -1,0 +1,56 @@
+//! Why there is no answer, by what the client can do about it.
+
+use std::borrow::Cow;
+
+/// A question that PostgreSQL did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryFailure {
+    /// PostgreSQL cannot be reached, or is starting, stopping, full or not migrated: later it may answer.
+    #[error("{0}")]
+    Away(String),
+    /// All connections were busy for as long as a request waits.
+    #[error("all connections to PostgreSQL are busy")]
+    Busy,
+    /// The statement ran into `statement_timeout`.
+    #[error("PostgreSQL did not finish within the statement time-out")]
+    TooSlow,
+    /// Our own fault, or a schema that does not fit.
+    #[error("{0}")]
+    Defect(sqlx::Error),
+}
+
+impl From<sqlx::Error> for QueryFailure {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error::{Database, Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed};
+        match error {
+            PoolTimedOut => Self::Busy,
+            Io(_) | Tls(_) | Protocol(_) | PoolClosed | WorkerCrashed => Self::Away(sentence(&error)),
+            Database(ref database) => match database.code().unwrap_or(Cow::Borrowed("")).as_ref() {
+                "57014" => Self::TooSlow,
+                // Undefined table, column or schema: not migrated yet, or not by a release that fits.
+                "42P01" | "42703" | "3F000" => Self::Away(NOT_MIGRATED.to_owned()),
+                code if is_outage(code) => Self::Away(sentence(&error)),
+                _ => Self::Defect(error),
+            },
+            other => Self::Defect(other),
+        }
+    }
+}
+
+/// What to do about tables that are not there.
+pub const NOT_MIGRATED: &str = "the database is not migrated: run `ingest-worker migrate`";
+
+/// Connection (08), login (28), no such database (3D000), rolled back by a standby (40), resources (53), lock (55P03),
+/// intervention (57) and the operating system (58).
+fn is_outage(code: &str) -> bool {
+    ["08", "28", "3D", "40", "53", "57", "58"].contains(&code.get(..2).unwrap_or("")) || code == "55P03"
+}
+
+/// PostgreSQL's or the operating system's own words, without sqlx's wrapping.
+pub fn sentence(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        sqlx::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}

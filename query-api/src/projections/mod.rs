@@ -1,0 +1,12 @@
+//! What is read: a function and its statement for each thing that the tables can tell. In comes a read-only snapshot
+//! with bounds that were computed elsewhere, out go rows.
+
+pub mod snapshot;
+pub mod event_counts;
+pub mod edge_counts;
+pub mod events;
+pub mod privileges;
+pub mod connection;
+pub mod database;
+pub mod standing;
+pub mod failure;

@@ -1,0 +1,51 @@
+//! Log lines: pretty on a terminal, JSON elsewhere.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::faults::Faults;
+use crate::settings::{Setting, Values};
+
+const LOG: Setting = Setting::new("ANALYTICS_LOG", "FILTER", "info")
+    .help("What is logged: error, warn, info, debug or trace, also by module, e.g. info,query_api=debug");
+const LOG_FORMAT: Setting = Setting::new("ANALYTICS_LOG_FORMAT", "FORMAT", "auto")
+    .help("auto, pretty or json; auto is pretty on a terminal and json elsewhere");
+
+/// What this service reads.
+pub const SETTINGS: &[Setting] = &[LOG, LOG_FORMAT];
+
+/// How to log.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    filter: String,
+    json: bool,
+}
+
+impl Telemetry {
+    /// Checks the settings.
+    pub fn check(values: &Values, faults: &mut Faults) -> Option<Self> {
+        let filter = faults.read(values, &LOG, "a level or a list of module=level", |text| {
+            EnvFilter::try_new(text).ok().map(|_| text.to_owned())
+        });
+        let json = faults.read(values, &LOG_FORMAT, "auto, pretty or json", |text| match text {
+            "auto" => Some(!std::io::stderr().is_terminal()),
+            "pretty" => Some(false),
+            "json" => Some(true),
+            _ => None,
+        });
+        Some(Self { filter: filter?, json: json? })
+    }
+}
+
+/// Begins to log to the standard error; the standard output belongs to the commands that print.
+pub fn start(telemetry: &Telemetry) {
+    // What the libraries tell at info, ours tell already; naming them in the setting brings their lines back.
+    let filter = EnvFilter::new(format!("poem=warn,sqlx=warn,{}", telemetry.filter));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if telemetry.json {
+        builder.json().flatten_event(true).with_current_span(false).init();
+    } else {
+        builder.with_ansi(std::io::stderr().is_terminal()).init();
+    }
+}

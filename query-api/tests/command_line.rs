@@ -1,0 +1,118 @@
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use sqlx::{ConnectOptions as _, PgPool};
+
+use crate::harness::{login, reader};
+
+/// The binary, in a folder without a `.env` and without this process's environment.
+fn query_api(variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_query-api"));
+    command.env_clear().envs(variables.iter().copied()).current_dir("/");
+    command
+}
+
+fn standard_error(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn every_wrong_setting_is_reported_at_once() {
+    let output = query_api(&[
+        ("ANALYTICS_SERVICE_PORT", "80x"),
+        ("ANALYTICS_POSTGRES_PORT", "0"),
+        ("ANALYTICS_POSTGRES_PASSWORD", "s3cret"),
+        ("ANALYTICS_POSTGRES_PASSWORD_FILE", "/nowhere"),
+        ("ANALYTICS_DATABASE_URL", ""),
+        ("ANALYTICS_STATEMENT_TIMEOUT", "5"),
+        ("ANALYTICS_METRICS_WINDOW_MINUTES", "4"),
+        ("ANALYTICS_LOG", ""),
+    ])
+    .output()
+    .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(
+        standard_error(&output),
+        "query-api cannot start with these settings:
+  ANALYTICS_SERVICE_PORT is `80x`; allowed is 0 to 65535
+  ANALYTICS_METRICS_WINDOW_MINUTES is `4`; allowed is 5 to 10080
+  ANALYTICS_STATEMENT_TIMEOUT is `5`; allowed is a number with its unit, such as 500ms, 5s or 2m
+  ANALYTICS_POSTGRES_USER is not set; allowed is a login name, or a URL in ANALYTICS_DATABASE_URL instead
+  ANALYTICS_POSTGRES_DB is not set; allowed is a database name, or a URL in ANALYTICS_DATABASE_URL instead
+  ANALYTICS_POSTGRES_PORT is `0`; allowed is 1 to 65535
+  ANALYTICS_POSTGRES_PASSWORD and ANALYTICS_POSTGRES_PASSWORD_FILE are both set; allowed is one of them
+
+"
+    );
+}
+
+#[test]
+fn a_url_is_never_shown() {
+    let output = query_api(&[("ANALYTICS_READ_DATABASE_URL", "mysql://u:s3cret@h/d")]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = standard_error(&output);
+    assert!(text.contains("ANALYTICS_READ_DATABASE_URL") && !text.contains("s3cret"), "{text}");
+}
+
+#[test]
+fn help_version_openapi_and_wrong_usage() {
+    let help = query_api(&[]).arg("--help").output().unwrap();
+    let text = String::from_utf8(help.stdout).unwrap();
+    for expected in [
+        "ANALYTICS_SERVICE_PORT] [default: 8000]",
+        "ANALYTICS_POSTGRES_PASSWORD_FILE",
+        "Exit codes:",
+        "  2  wrong",
+    ] {
+        assert!(text.contains(expected), "{expected} is not in {text}");
+    }
+    let version = query_api(&[]).arg("--version").output().unwrap();
+    assert_eq!(
+        String::from_utf8(version.stdout).unwrap(),
+        format!("query-api {}\n", env!("CARGO_PKG_VERSION"))
+    );
+    let document = query_api(&[]).arg("openapi").output().unwrap();
+    assert_eq!(document.status.code(), Some(0));
+    assert!(serde_json::from_slice::<Value>(&document.stdout).unwrap()["paths"].is_object());
+    assert_eq!(query_api(&[]).arg("--nonsense").output().unwrap().status.code(), Some(2));
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_role_that_may_write_ends_the_process_with_2(pool: PgPool) {
+    let url = login(&pool, "query_api_test_writer", "analytics_writer").await.to_url_lossy().to_string();
+    let output = query_api(&[("ANALYTICS_READ_DATABASE_URL", &url), ("ANALYTICS_SERVICE_PORT", "0")])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", standard_error(&output));
+    let text = standard_error(&output);
+    assert!(text.contains("may write to") && !text.contains(crate::harness::PASSWORD), "{text}");
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn sigterm_ends_the_process_with_0_and_logs_are_json_without_a_terminal(pool: PgPool) {
+    let url = reader(&pool).await.connect.to_url_lossy().to_string();
+    let file = std::env::temp_dir().join(format!("query-api-test-{}", std::process::id()));
+    std::fs::write(&file, url + "\n").unwrap();
+    let variables =
+        [("ANALYTICS_READ_DATABASE_URL_FILE", file.to_str().unwrap()), ("ANALYTICS_SERVICE_PORT", "0")];
+    let mut process = query_api(&variables).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap())
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let address = lines.find_map(|line| line["address"].as_str().map(str::to_owned)).unwrap();
+    std::fs::remove_file(&file).unwrap();
+
+    let client = reqwest::Client::new();
+    let request =
+        client.get(format!("http://{address}/v1/analytics/metrics/summary")).header("x-request-id", "r-1");
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    let line = lines.next().unwrap();
+    assert_eq!(line["spans"][0]["request.id"], "r-1", "{line}");
+    assert_eq!((&line["http.status"], &line["level"]), (&200.into(), &"INFO".into()), "{line}");
+
+    let killed = Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(process.wait().unwrap().code(), Some(0));
+    assert_eq!(lines.last().unwrap()["message"], "stopped");
+}

@@ -1,0 +1,13 @@
+//! The real process against a real PostgreSQL: one database per test (`DATABASE_URL` says where), a module per promise.
+#![cfg(test)]
+
+mod harness;
+
+mod summary;
+mod recent_events;
+mod refusals;
+mod documents;
+mod statements;
+mod roles;
+mod outages;
+mod command_line;

@@ -1,0 +1,5 @@
+SELECT missing::text FROM (
+    SELECT event_type, source, occurred_at, actor_id, payload FROM expected
+    EXCEPT ALL
+    SELECT event_type, source, occurred_at, actor_id, payload::text FROM analytics_events
+) AS missing LIMIT 5

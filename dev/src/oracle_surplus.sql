@@ -1,0 +1,5 @@
+SELECT surplus::text FROM (
+    SELECT event_type, source, occurred_at, actor_id, payload::text FROM analytics_events
+    EXCEPT ALL
+    SELECT event_type, source, occurred_at, actor_id, payload FROM expected
+) AS surplus LIMIT 5

@@ -60,13 +60,13 @@ COMMENT ON TABLE event_retention IS 'One row: how far back events are kept';
 COMMENT ON COLUMN event_retention.singleton IS 'Makes a second row impossible';
 COMMENT ON COLUMN event_retention.horizon IS 'Events that occurred before are counted as expired and not stored; moves forward only';
 
--- Both functions run as the tables' owner, so that the writer needs no ownership. `pg_temp` last: nobody's temporary
--- table can pose as ours. They exclude each other by an advisory lock until the transaction's end.
+-- Both functions run as the tables' owner, so that the writer needs no ownership. Names are qualified: nobody's table or
+-- function can pose as ours. They exclude each other by an advisory lock until the transaction's end.
 
 -- A table is made and then attached: PARTITION OF would wait for every open writer and stop all that come after.
 -- False if the month lies before the horizon: what was dropped must not come back.
 CREATE FUNCTION create_event_partition(moment timestamptz) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     month_start timestamptz := date_trunc('month', moment AT TIME ZONE 'UTC') AT TIME ZONE 'UTC';
     month_end   timestamptz := (date_trunc('month', moment AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC';
@@ -90,7 +90,7 @@ COMMENT ON FUNCTION create_event_partition(timestamptz) IS
 
 -- The horizon moves first, then whole partitions before it go. The caller sets a short lock_timeout and repeats.
 CREATE FUNCTION drop_event_partitions(new_horizon timestamptz) RETURNS SETOF text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     name text;
 BEGIN

@@ -1,4 +1,5 @@
-use clap::Parser as _;
+use clap::builder::Resettable;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use super::*;
 use crate::consume::{StartAt, TopicSelection};
@@ -9,10 +10,16 @@ struct Line {
     settings: ConfigArgs,
 }
 
+/// As the command line does, but blind to the environment that the tests happen to run in.
+fn parse(flags: &[&str]) -> Line {
+    let command = Line::command().mut_args(|arg| arg.env(Resettable::Reset));
+    Line::from_arg_matches(&command.get_matches_from(flags.iter().copied().map(str::to_owned))).unwrap()
+}
+
 /// Flags, then what has no flag.
 fn check(flags: &[&str], variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let needed = ["worker", "--postgres-user", "u", "--postgres-db", "d"];
-    let line = Line::parse_from(needed.iter().chain(flags));
+    let line = parse(&[&needed, flags].concat());
     let environment =
         variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     line.settings.check(environment, Vec::new())
@@ -38,7 +45,7 @@ fn the_defaults_are_good_and_as_documented() {
 #[test]
 fn the_example_names_the_defaults_of_every_flag() {
     let example = include_str!("../../../.env.example");
-    for arg in <Line as clap::CommandFactory>::command().get_arguments() {
+    for arg in Line::command().get_arguments() {
         let Some(name) = arg.get_env().and_then(|name| name.to_str()) else { continue };
         let default = arg.get_default_values().first().and_then(|value| value.to_str()).unwrap_or_default();
         let line = example.lines().find(|line| line.trim_start_matches('#').starts_with(&format!("{name}=")));
@@ -102,8 +109,7 @@ fn all_faults_are_reported_at_once_and_secrets_never() {
     let faults = check(&["--lanes=none", "--batch-linger=5", "--kafka-topic=a b"], &secrets).err().unwrap();
     assert_eq!(faults.len(), 5, "{faults:#?}");
     assert!(!faults.concat().contains("hunter2"), "{faults:#?}");
-    let missing =
-        Line::parse_from(["worker"]).settings.check(BTreeMap::new(), vec!["found before".to_owned()]);
+    let missing = parse(&["worker"]).settings.check(BTreeMap::new(), vec!["found before".to_owned()]);
     assert_eq!(missing.err().unwrap().len(), 3);
 }
 

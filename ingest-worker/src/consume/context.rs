@@ -62,7 +62,8 @@ impl Context {
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
-        let reachable = statistics.brokers.values().any(|broker| broker.nodeid >= 0 && broker.state == "UP");
+        // With nothing to fetch, the one open connection may be that of the bootstrap address.
+        let reachable = statistics.brokers.values().any(|broker| broker.state == "UP");
         if reachable {
             self.health.clear(KAFKA);
         } else {

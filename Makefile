@@ -2,6 +2,11 @@
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test check
 
+# The build of the Kafka client cannot stand a space in its path.
+ifneq ($(words $(CURDIR)),1)
+export CARGO_TARGET_DIR ?= /var/tmp/analytics-target-$(shell id -u)-$(shell printf '%s' '$(CURDIR)' | cksum | cut -d ' ' -f 1)
+endif
+
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
 

@@ -116,7 +116,7 @@ COMMENT ON COLUMN dead_letters.partition IS 'Kafka partition';
 COMMENT ON COLUMN dead_letters.incarnation IS 'As in ingest_offsets';
 COMMENT ON COLUMN dead_letters.record_offset IS 'Kafka offset';
 COMMENT ON COLUMN dead_letters.record_key IS 'The key''s bytes, NULL if the record has none';
-COMMENT ON COLUMN dead_letters.record_value IS 'The value''s bytes as they came; convert_from(record_value, ''UTF8'') shows them';
+COMMENT ON COLUMN dead_letters.record_value IS 'The value''s bytes as they came; encode(record_value, ''escape'') shows any, convert_from(record_value, ''UTF8'') those that are UTF-8';
 COMMENT ON COLUMN dead_letters.record_headers IS 'Array of [name, value in base64 or null], in the record''s order';
 COMMENT ON COLUMN dead_letters.record_timestamp IS 'The record''s timestamp, milliseconds';
 COMMENT ON COLUMN dead_letters.timestamp_type IS 'Who set it: the producer (create_time) or the broker (log_append_time)';

@@ -49,6 +49,11 @@ async fn a_postgresql_restarted_mid_load_loses_nothing() -> Result<()> {
                 Ok(bench.accounted(&bench.group).await? > before)
             })
             .await?;
+            let so_far = bench.accounted(&bench.group).await?;
+            ensure!(
+                so_far < i64::try_from(sent.len())?,
+                "everything was stored before PostgreSQL was restarted"
+            );
             bench.stack.run(&["restart-postgres", how]).await?;
         }
         Ok(())

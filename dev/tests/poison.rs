@@ -17,7 +17,7 @@ fn with_member(member: &[u8]) -> Vec<u8> {
     [start, member, b"}}"].concat()
 }
 
-/// The table of pitfalls.md: what `jsonb` refuses, and what never gets so far.
+/// What `jsonb` refuses, and what never gets so far.
 fn refused() -> Vec<Vec<u8>> {
     let digits = [b"\"a\":".as_slice(), "1".repeat(200_000).as_bytes()].concat();
     let deep =

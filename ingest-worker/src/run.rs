@@ -14,15 +14,17 @@ use crate::consume::{Consumer, LaneDoor, ToConsumer};
 use crate::health::Health;
 use crate::http;
 use crate::metrics;
-use crate::normalize::{Normalizer, Rules};
+use crate::normalize::{Normalizer, RuleIdentity, Rules};
 use crate::shutdown;
 use crate::write::{Claims, keep_partitions_ahead};
 
 /// Commands that may wait for the next commit; more are turned away.
 const WAITING_COMMANDS: usize = 10_000;
+/// Memory of their events.
+const WAITING_COMMAND_BYTES: u32 = 32 << 20;
 /// Answers of lanes and claims that may wait for the Kafka thread.
 const WAITING_ANSWERS: usize = 1_024;
-/// Time that the Kafka client has to leave the group, beyond the drain.
+/// Time that the Kafka client has to leave the group: this, but at most a quarter of the drain.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The pieces that every task needs.
@@ -31,7 +33,9 @@ struct House {
     group: Arc<str>,
     worker: Arc<str>,
     health: Health,
+    /// Of the Kafka lanes.
     claims: Arc<Claims>,
+    rules: Vec<RuleIdentity>,
     normalizer: Arc<Normalizer>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -64,7 +68,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         metrics: handle,
     };
     let drain = house.config.service.drain_timeout;
-    house.spawn("http", http::serve(listener, http::app(state), stop.clone(), drain));
+    let leave = LEAVE_TIMEOUT.min(drain / 4);
+    house.spawn("http", http::serve(listener, http::app(state), stop.clone(), drain - leave));
     house.spawn("partitions", keep_partitions_ahead(house.config.database.clone(), stop.clone()));
     house.spawn("metrics", {
         let stop = stop.clone();
@@ -76,13 +81,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
 
     stop.cancelled().await;
     house.health.stopping();
-    let _in_time = shutdown::watchdog("the drain", drain + 2 * LEAVE_TIMEOUT);
+    let _in_time = shutdown::watchdog("the drain", drain);
     house.tasks.close();
     house.tasks.wait().await;
     // Everything is committed. A client that cannot reach Kafka may never be done with closing; the group then notices
     // by the session time-out.
-    if tokio::time::timeout(LEAVE_TIMEOUT, left_group).await.is_err() {
-        tracing::warn!("the kafka client did not close within {LEAVE_TIMEOUT:?}");
+    if tokio::time::timeout(leave, left_group).await.is_err() {
+        tracing::warn!("the kafka client did not close within {leave:?}");
     }
     drop(house);
     match faults.recv().await {
@@ -102,11 +107,20 @@ impl House {
     ) -> anyhow::Result<Self> {
         let worker = worker_name();
         let rules = Rules::built_in()?;
-        let claims = Claims::new(config.database.clone(), config.kafka.group.clone(), worker.clone());
-        tracing::info!(worker, version = env!("CARGO_PKG_VERSION"), group = config.kafka.group, "starting");
+        let service = &config.service;
+        tracing::info!(
+            worker,
+            app = service.app_name,
+            environment = service.environment,
+            version = env!("CARGO_PKG_VERSION"),
+            group = config.kafka.group,
+            "starting"
+        );
+        let identities = rules.identities();
         Ok(Self {
             group: Arc::from(config.kafka.group.as_str()),
-            claims: Arc::new(claims.holding(rules.identities())),
+            claims: Arc::new(claims(&config, &worker, &identities)),
+            rules: identities,
             worker: Arc::from(worker),
             health: Health::default(),
             normalizer: Arc::new(Normalizer::new(
@@ -171,14 +185,15 @@ impl House {
         let lane = CommandLane {
             commands,
             database: self.config.database.clone(),
-            claims: Arc::clone(&self.claims),
+            // Of its own: nobody who posts waits for a Kafka partition.
+            claims: claims(&self.config, &self.worker, &self.rules),
             group: Arc::clone(&self.group),
             worker: Arc::clone(&self.worker),
             health: self.health.clone(),
             settings: self.config.batch.clone(),
         };
         self.spawn("command lane", lane.run(self.stop.clone()));
-        CommandSender::new(sender, self.config.http.commit_timeout)
+        CommandSender::new(sender, self.config.http.commit_timeout, WAITING_COMMAND_BYTES)
     }
 
     /// Kafka has a thread of its own. The answer comes when it has left the group and the client is closed.
@@ -214,6 +229,11 @@ impl House {
         })?;
         Ok(left_group)
     }
+}
+
+fn claims(config: &Config, worker: &str, rules: &[RuleIdentity]) -> Claims {
+    Claims::new(config.database.clone(), config.kafka.group.clone(), worker.to_owned())
+        .holding(rules.to_vec())
 }
 
 /// Host, process id and start: unique among all workers that ever were.

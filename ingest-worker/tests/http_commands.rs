@@ -31,13 +31,13 @@ fn lane(pool: &PgPool) -> (CommandSender, CommandLane) {
     let lane = CommandLane {
         commands,
         database: database(pool),
-        claims: Arc::new(claims),
+        claims,
         group: Arc::from(GROUP),
         worker: Arc::from("test"),
         health: Health::default(),
         settings,
     };
-    (CommandSender::new(sender, Duration::from_secs(20)), lane)
+    (CommandSender::new(sender, Duration::from_secs(20), 1 << 20), lane)
 }
 
 type Answer = Result<Receipt, CommandFailure>;

@@ -23,3 +23,4 @@ mod migrations;
 mod privileges;
 mod partition_functions;
 mod rule_identities;
+mod documents;

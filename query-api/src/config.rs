@@ -70,6 +70,7 @@ impl Config {
                 Some(database),
                 Some(telemetry),
             ) if faults.none() => {
+                let database = database.named(&format!("{app_name} query-api"));
                 Ok(Self { app_name, environment, drain_timeout, http, database, telemetry })
             }
             _ => Err(faults),

@@ -1,6 +1,6 @@
 #![expect(clippy::print_stdout, reason = "this is what the demonstration says")]
 
-use std::io::{IsTerminal as _, stdout};
+use std::io::{IsTerminal as _, stdin, stdout};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -15,7 +15,7 @@ pub(super) struct Steps {
 
 impl Steps {
     pub(super) fn on_stdout() -> Self {
-        Self { terminal: stdout().is_terminal() }
+        Self { terminal: stdout().is_terminal() && stdin().is_terminal() }
     }
 
     /// A step: on a terminal something moves while it lasts.

@@ -33,7 +33,7 @@ pub struct CommandLane {
     /// How to connect.
     pub database: DatabaseSettings,
     /// For the row of this lane.
-    pub claims: Arc<Claims>,
+    pub claims: Claims,
     /// Consumer group.
     pub group: Arc<str>,
     /// This process.

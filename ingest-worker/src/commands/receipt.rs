@@ -1,9 +1,13 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use shared::analytics::AnalyticsEvent;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use uuid::Uuid;
+
+/// What an event takes besides its payload, in bytes.
+const EVENT_OVERHEAD: usize = 500;
 
 /// An event that a client wants recorded, and where the answer goes.
 #[derive(Debug)]
@@ -14,6 +18,8 @@ pub struct RecordEvent {
     pub request_hash: [u8; 32],
     /// Taken once, after the commit.
     pub reply: oneshot::Sender<Result<Receipt, CommandFailure>>,
+    /// Its part of the memory for waiting commands, given back with it.
+    _room: OwnedSemaphorePermit,
 }
 
 /// What is stored, after the commit.
@@ -60,13 +66,16 @@ pub enum CommandFailure {
 pub struct CommandSender {
     lane: mpsc::Sender<RecordEvent>,
     commit_timeout: Duration,
+    /// In bytes.
+    room: Arc<Semaphore>,
 }
 
 impl CommandSender {
-    /// `commit_timeout`: how long a client waits for its commit.
+    /// `commit_timeout`: how long a client waits for its commit. `waiting_bytes`: memory of all events that wait.
     #[must_use]
-    pub fn new(lane: mpsc::Sender<RecordEvent>, commit_timeout: Duration) -> Self {
-        Self { lane, commit_timeout }
+    pub fn new(lane: mpsc::Sender<RecordEvent>, commit_timeout: Duration, waiting_bytes: u32) -> Self {
+        let room = Arc::new(Semaphore::new(usize::try_from(waiting_bytes).unwrap_or(Semaphore::MAX_PERMITS)));
+        Self { lane, commit_timeout, room }
     }
 
     /// Returns after the commit.
@@ -79,7 +88,10 @@ impl CommandSender {
         request_hash: [u8; 32],
     ) -> Result<Receipt, CommandFailure> {
         let (reply, answer) = oneshot::channel();
-        let command = RecordEvent { event, request_hash, reply };
+        let bytes = u32::try_from(EVENT_OVERHEAD + event.payload().as_str().len()).unwrap_or(u32::MAX);
+        let room =
+            Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| CommandFailure::NotAccepted)?;
+        let command = RecordEvent { event, request_hash, reply, _room: room };
         self.lane.try_send(command).map_err(|_| CommandFailure::NotAccepted)?;
         match tokio::time::timeout(self.commit_timeout, answer).await {
             Ok(Ok(result)) => result,

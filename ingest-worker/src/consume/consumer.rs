@@ -27,6 +27,8 @@ use crate::write::Claims;
 const POLL: Duration = Duration::from_millis(20);
 /// Records of one round, over all lanes.
 const ROUND: usize = 1_000;
+/// Bytes after which a round ends early, so that large records cannot fill the memory in one.
+const ROUND_BYTES: usize = 1 << 20;
 /// A topic that does not exist is worth a line this often.
 const MISSING_TOPICS_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -122,6 +124,7 @@ impl Consumer {
         let mut chunks: Vec<Vec<KafkaRecord>> = self.lanes.iter().map(|_| Vec::new()).collect();
         let mut ends = HashSet::new();
         let mut wait = POLL;
+        let mut bytes = 0;
         for _ in 0..ROUND {
             let polled = self.consumer.poll(wait);
             wait = Duration::ZERO;
@@ -132,7 +135,11 @@ impl Consumer {
                     if let Some((lane, record)) = taken
                         && let Some(chunk) = chunks.get_mut(lane)
                     {
+                        bytes += record.bytes();
                         chunk.push(record);
+                    }
+                    if bytes >= ROUND_BYTES {
+                        break;
                     }
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {

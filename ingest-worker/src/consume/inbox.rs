@@ -100,7 +100,9 @@ impl Consumer {
                 }
                 ToConsumer::Claimed(key, Err(unknown)) => self.begin(key, unknown),
                 ToConsumer::Reclaimed { key, claim } => {
-                    if self.assignment.reading(&key.topic, key.partition).is_some() {
+                    let reading = self.assignment.reading(&key.topic, key.partition);
+                    // A newer claim of ours may have come first.
+                    if reading.is_some_and(|reading| reading.epoch < claim.epoch) {
                         self.unassign(&key);
                         self.read(key, &claim, false);
                     }

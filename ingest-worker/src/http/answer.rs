@@ -8,7 +8,8 @@ use poem_openapi::registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSch
 use poem_openapi::types::Type;
 use serde::Serialize;
 
-use crate::problem::{self, ApiError, Problem};
+use super::error::ApiError;
+use crate::problem::{self, Problem};
 
 /// A JSON answer.
 pub(super) struct Json<T>(pub(super) T);

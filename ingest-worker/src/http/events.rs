@@ -15,11 +15,12 @@ use shared::instant;
 use uuid::Uuid;
 
 use super::answer::{Json, response};
+use super::error::ApiError;
 use super::{State, Tag};
 use crate::clock;
 use crate::commands::{CommandFailure, Receipt};
 use crate::normalize::{CommandRefusal, InvalidField};
-use crate::problem::{ApiError, Refused};
+use crate::problem::Refused;
 
 /// How long a client may take to send its event.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);

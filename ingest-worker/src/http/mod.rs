@@ -4,6 +4,7 @@
 mod settings;
 mod request;
 mod answer;
+mod error;
 mod events;
 mod probes;
 mod docs;

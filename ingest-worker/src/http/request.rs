@@ -10,8 +10,8 @@ use poem::{Endpoint, Error, Request, Response, Result};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
+use super::error::ApiError;
 use crate::metrics;
-use crate::problem::ApiError;
 
 /// A panic, on its way from `CatchPanic` to the document.
 #[derive(Clone, Copy)]

@@ -75,6 +75,13 @@ impl DatabaseConfig {
         Self { connect, steps_down: false, statement_timeout: Duration::from_secs(1), pool_size: 1 }
     }
 
+    /// With the name that PostgreSQL's list of sessions shows.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        self.connect = self.connect.application_name(name);
+        self
+    }
+
     /// Checks the settings.
     pub fn check(values: &Values, faults: &mut Faults) -> Option<Self> {
         let statement_timeout = faults.read(values, &STATEMENT_TIMEOUT, DURATION, duration);
@@ -153,7 +160,7 @@ impl Session {
     /// As the settings say.
     #[must_use]
     pub fn new(config: &DatabaseConfig) -> Self {
-        let connect = config.connect.clone().application_name("query-api").disable_statement_logging();
+        let connect = config.connect.clone().disable_statement_logging();
         Self { connect, steps_down: config.steps_down, statement_timeout: config.statement_timeout }
     }
 

@@ -76,7 +76,9 @@ BEGIN
     IF month_end <= (SELECT horizon FROM public.event_retention) THEN
         RETURN false;
     END IF;
-    IF to_regclass(format('public.%I', name)) IS NULL THEN
+    -- A table of that name that was detached is somebody's archive: making it again fails, with its name.
+    IF NOT EXISTS (SELECT FROM pg_inherits WHERE inhparent = 'public.analytics_events'::regclass
+                   AND inhrelid = to_regclass(format('public.%I', name))) THEN
         EXECUTE format('CREATE TABLE public.%I (LIKE public.analytics_events INCLUDING ALL)', name);
         EXECUTE format('ALTER TABLE public.%I SET (autovacuum_vacuum_insert_scale_factor = 0.05)', name);
         EXECUTE format('ALTER TABLE public.analytics_events ATTACH PARTITION public.%I FOR VALUES FROM (%L) TO (%L)',

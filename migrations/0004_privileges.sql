@@ -24,6 +24,8 @@ BEGIN
         GRANT INSERT ON analytics_events, event_ids, rule_identities, event_series, event_counts, ingest_offsets,
             ingest_ledger, dead_letters TO analytics_writer;
         GRANT UPDATE ON event_counts, ingest_offsets, ingest_ledger, dead_letters TO analytics_writer;
+        -- For the staging table of replays.
+        EXECUTE format('GRANT TEMPORARY ON DATABASE %I TO analytics_writer', current_database());
         GRANT EXECUTE ON FUNCTION create_event_partition(timestamptz), drop_event_partitions(timestamptz)
             TO analytics_writer;
     END IF;

@@ -90,9 +90,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         tracing::warn!("the kafka client did not close within {leave:?}");
     }
     drop(house);
-    match faults.recv().await {
-        Some(fault) => Err(fault),
-        None => {
+    match faults.try_recv() {
+        Ok(fault) => Err(fault),
+        Err(_) => {
             tracing::info!("stopped: everything in flight is committed");
             Ok(())
         }
@@ -137,15 +137,12 @@ impl House {
 
     /// A task that ends, however it ends, stops the process; only a fault makes that an error.
     fn spawn(&self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
-        let (guard, fault) = (self.stop.clone().drop_guard(), self.fault.clone());
-        self.tasks.spawn(async move {
-            let _guard = guard;
-            if let Err(error) = task.await {
-                tracing::error!(task = name, "{error:#}");
-                // Sixteen are enough; the first is the one that counts.
-                drop(fault.try_send(error));
-            }
-        });
+        let watch = self.watch(name);
+        self.tasks.spawn(async move { watch.end(task.await) });
+    }
+
+    fn watch(&self, name: &'static str) -> Watch {
+        Watch { name, stop: self.stop.clone(), fault: self.fault.clone() }
     }
 
     fn open_lane(&self, number: usize, answers: &mpsc::Sender<ToConsumer>) -> LaneDoor {
@@ -217,17 +214,42 @@ impl House {
         )
         .context("kafka client")?;
         let (left, left_group) = oneshot::channel();
-        let (guard, fault) = (self.stop.clone().drop_guard(), self.fault.clone());
+        let watch = self.watch("kafka");
         std::thread::Builder::new().name("kafka".to_owned()).spawn(move || {
-            let _guard = guard;
-            if let Err(error) = consumer.run() {
-                tracing::error!("{error:#}");
-                drop(fault.try_send(error));
-            }
+            let mut consumer = consumer;
+            // The others are told before the client is closed, which may take its time.
+            watch.end(consumer.run());
+            drop(consumer);
             // Nobody waits for it if the process was ended by its watchdog.
             let _ = left.send(());
         })?;
         Ok(left_group)
+    }
+}
+
+/// Stops the process when what it watches ends, and keeps the fault if it ended by one; a panic is one.
+struct Watch {
+    name: &'static str,
+    stop: CancellationToken,
+    fault: mpsc::Sender<anyhow::Error>,
+}
+
+impl Watch {
+    fn end(self, result: anyhow::Result<()>) {
+        if let Err(error) = result {
+            tracing::error!(task = self.name, "{error:#}");
+            // Sixteen are enough; the first is the one that counts.
+            drop(self.fault.try_send(error));
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            drop(self.fault.try_send(anyhow::anyhow!("{} panicked", self.name)));
+        }
+        self.stop.cancel();
     }
 }
 

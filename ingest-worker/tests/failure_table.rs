@@ -133,6 +133,7 @@ async fn the_worlds_fault_is_waited_out(pool: PgPool) {
         ("SET transaction_read_only = on; DELETE FROM event_ids".to_owned(), "25006"),
         ("SET statement_timeout = '10ms'; SELECT pg_sleep(60)".to_owned(), "57014"),
         ("SELECT pg_terminate_backend(pg_backend_pid())".to_owned(), "57P01"),
+        (raise("25P03"), "25P03"),
         (raise("53100"), "53100"),
         (raise("53200"), "53200"),
         (raise("57P02"), "57P02"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ingest_worker::batch::{Batch, Claim, Fate, LastRecord};
-use ingest_worker::commands::{RecordFailure, Recorded, Recorder};
+use ingest_worker::commands::{Advanced, RecordFailure, Recorded, Recorder};
 use ingest_worker::consume::{KafkaRecord, PartitionKey, RecordTimestamp, TimestampKind};
 use ingest_worker::decode::{Rejection, RejectionClass};
 use ingest_worker::write::{Claims, DatabaseSettings};
@@ -156,7 +156,7 @@ impl Worker {
 
     pub async fn try_record(&mut self, mut records: Records) -> Result<Recorded, RecordFailure> {
         let recorded = self.recorder.handle(&mut records.batch).await?;
-        for (key, next, _) in &recorded.advanced {
+        for Advanced { key, next_offset: next, .. } in &recorded.advanced {
             if let Some((_, position)) = self.positions.get_mut(&key.partition) {
                 *position = *next;
             }

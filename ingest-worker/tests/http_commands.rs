@@ -98,6 +98,15 @@ async fn a_repeat_is_answered_with_what_is_stored(pool: PgPool) {
     check_books(&pool).await;
 }
 
+/// As a client does that was told to repeat with the id it was given, without a time of its own.
+#[sqlx::test(migrations = "../migrations")]
+async fn a_repeat_with_an_id_made_here_is_found_in_its_millisecond(pool: PgPool) {
+    let stored = post(&pool, &[an_event(1)]).await.remove(0).unwrap();
+    let again = post(&pool, &[an_event(5_000).external(stored.id)]).await.remove(0);
+    assert_eq!(again.unwrap(), Receipt { repeated: true, ..stored });
+    check_books(&pool).await;
+}
+
 #[sqlx::test(migrations = "../migrations")]
 async fn of_two_with_one_id_in_one_commit_one_is_the_repeat(pool: PgPool) {
     let twice = an_event(1).external(uuid(1));

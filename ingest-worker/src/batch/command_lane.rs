@@ -23,6 +23,9 @@ pub const HTTP_TOPIC: &str = "@http";
 /// An idle lane looks this often whether its connection still lives.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
+/// A server that vanished gives no answer at all.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
+
 const NAME: &str = "HTTP commands";
 
 /// The lane of HTTP commands: what has gathered while one commit was under way shares the next, so nobody waits for a
@@ -174,10 +177,10 @@ impl Session {
         }
         let (events, bytes) = (batch.events().len(), batch.bytes());
         let recorded = self.recorder.handle(&mut batch).await?;
-        let Some((_, next, _)) = recorded.advanced.first() else {
+        let Some(advanced) = recorded.advanced.first() else {
             return Err(RecordFailure::Unavailable(format!("{} was claimed by another session", self.key)));
         };
-        self.next_offset = *next;
+        self.next_offset = advanced.next_offset;
         metrics::batch(Door::Http, events, bytes);
         let mut stored = self.stored_before(waiting, &recorded).await?;
         let mut new = recorded.new.clone();
@@ -215,10 +218,15 @@ impl Session {
         let mut seen = HashSet::new();
         let repeats: Vec<_> = commands
             .iter()
-            .map(|command| (command.event.id().uuid(), command.event.occurred_at()))
-            .filter(|(id, _)| !recorded.new.contains(id) || !seen.insert(*id))
+            .map(|command| &command.event)
+            .filter(|event| {
+                let id = event.id().uuid();
+                !recorded.new.contains(&id) || !seen.insert(id)
+            })
             .collect();
-        Ok(find_stored(self.recorder.connection(), &repeats).await?)
+        let stored =
+            tokio::time::timeout(ANSWER_DEADLINE, find_stored(self.recorder.connection(), &repeats)).await;
+        Ok(stored.unwrap_or_else(|_| Err(WriteFailure::Unavailable("no answer in time".to_owned())))?)
     }
 }
 

@@ -36,12 +36,6 @@ impl Cursor {
         &self.claim
     }
 
-    /// The first offset that has not come by.
-    #[must_use]
-    pub fn next(&self) -> i64 {
-        self.next
-    }
-
     /// Looks at the next record of this partition and moves on.
     pub fn step(&mut self, record: &KafkaRecord) -> Step {
         if record.epoch != self.claim.epoch {

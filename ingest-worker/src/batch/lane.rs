@@ -278,8 +278,8 @@ impl Lane {
                 drop(self.consumer.send(ToConsumer::Lost { key, epoch }).await);
             }
         }
-        for (key, next_offset, last_timestamp) in recorded.advanced {
-            drop(self.consumer.send(ToConsumer::Committed { key, next_offset, last_timestamp }).await);
+        for advanced in recorded.advanced {
+            drop(self.consumer.send(ToConsumer::Committed(advanced)).await);
         }
     }
 

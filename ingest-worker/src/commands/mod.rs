@@ -9,5 +9,5 @@ mod stored_events;
 pub use backoff::Backoff;
 pub use lane_writer::{LaneWriter, WriterReport, ping};
 pub use receipt::{CommandFailure, CommandSender, Receipt, RecordEvent};
-pub use record_events::{RecordFailure, Recorded, Recorder};
+pub use record_events::{Advanced, RecordFailure, Recorded, Recorder};
 pub use stored_events::find as find_stored;

@@ -20,6 +20,8 @@ use crate::write::{
 
 /// PostgreSQL's own time-outs do not end a COPY that waits for its client, nor do they see a dead network.
 const TRANSACTION_DEADLINE: Duration = Duration::from_secs(60);
+/// A server that vanished gives no answer at all.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
 /// After a duplicate a replay is likely: so many batches go through staging before COPY is tried again.
 const STAGED_BATCHES: u32 = 20;
 /// Rows refused one by one before all are looked for at once.
@@ -44,8 +46,8 @@ pub struct Recorder {
 pub struct Recorded {
     /// Partitions left out, since another worker holds them, with the epoch that was ours.
     pub lost: Vec<(PartitionKey, i64)>,
-    /// Partitions written, their next offset and the timestamp of their last record.
-    pub advanced: Vec<(PartitionKey, i64, Option<DateTime<Utc>>)>,
+    /// Partitions written.
+    pub advanced: Vec<Advanced>,
     /// When the transaction began: `ingested_at` of its events.
     pub at: DateTime<Utc>,
     /// Ids of the events that are new.
@@ -54,6 +56,19 @@ pub struct Recorded {
     pub horizon: Option<DateTime<Utc>>,
     /// Rows that PostgreSQL refused and that have no record to keep: HTTP commands.
     pub refused: Vec<(Uuid, String)>,
+}
+
+/// How far a partition has come.
+#[derive(Debug)]
+pub struct Advanced {
+    /// The partition.
+    pub key: PartitionKey,
+    /// Under this claim.
+    pub epoch: i64,
+    /// First offset not yet committed.
+    pub next_offset: i64,
+    /// Timestamp of the last record before it, if the batch had one.
+    pub last_timestamp: Option<DateTime<Utc>>,
 }
 
 /// Why a batch was not recorded.
@@ -77,9 +92,16 @@ impl Recorder {
         group: Arc<str>,
         worker: Arc<str>,
     ) -> Result<Self, WriteFailure> {
-        let mut connection = database.connect().await?;
-        let backend = shard::backend(&mut connection).await?;
-        let shard = shard::acquire(&mut connection).await?;
+        let session = async {
+            let mut connection = database.connect().await?;
+            let backend = shard::backend(&mut connection).await?;
+            let shard = shard::acquire(&mut connection).await?;
+            Ok((connection, backend, shard))
+        };
+        let session = tokio::time::timeout(CONNECT_DEADLINE, session).await;
+        let (connection, backend, shard) = session.unwrap_or_else(|_| {
+            Err(WriteFailure::Unavailable(format!("no answer within {CONNECT_DEADLINE:?}")))
+        })?;
         let (series, partitions) = (SeriesCache::default(), Partitions::default());
         Ok(Self { connection, backend, shard, group, worker, series, partitions, staged_batches_left: 0 })
     }
@@ -140,7 +162,9 @@ impl Recorder {
                     refusals += 1;
                     let culprits = match event {
                         Some(id) if refusals <= REFUSALS_BY_LINE => vec![(id, message)],
-                        _ => self.find_refused(batch).await?,
+                        _ => tokio::time::timeout(TRANSACTION_DEADLINE, self.find_refused(batch))
+                            .await
+                            .map_err(|_| RecordFailure::Unavailable("no answer in time".to_owned()))??,
                     };
                     refused.extend(set_aside(batch, culprits)?);
                 }
@@ -317,7 +341,12 @@ fn recorded(
         lost: lost.map(|(_, range)| (range.key.clone(), range.claim.epoch)).collect(),
         advanced: ranges
             .iter()
-            .map(|(range, _)| (range.key.clone(), range.next, range.last.and_then(|last| last.timestamp)))
+            .map(|(range, _)| Advanced {
+                key: range.key.clone(),
+                epoch: range.claim.epoch,
+                next_offset: range.next,
+                last_timestamp: range.last.and_then(|last| last.timestamp),
+            })
             .collect(),
         at: locked.now,
         new: new.iter().map(|event| event.event.id().uuid()).collect(),

@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use shared::analytics::AnalyticsEvent;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -17,24 +18,32 @@ struct StoredEvent {
     tenant_id: Option<String>,
 }
 
-/// The events that are stored under these ids, as receipts of a repeat. `occurred_at` says where an id lies that is not in
-/// `event_ids`.
+/// What is stored under these events' ids, as receipts of a repeat.
 ///
 /// # Errors
 /// As [`WriteFailure`] says.
 pub async fn find(
     connection: &mut PgConnection,
-    ids: &[(Uuid, DateTime<Utc>)],
+    events: &[&AnalyticsEvent],
 ) -> Result<HashMap<Uuid, Receipt>, WriteFailure> {
-    if ids.is_empty() {
+    if events.is_empty() {
         return Ok(HashMap::new());
     }
+    let places: Vec<_> = events.iter().map(|event| place(event)).collect();
     let stored: Vec<StoredEvent> = sqlx::query_as(include_str!("stored_events.sql"))
-        .bind(ids.iter().map(|(id, _)| *id).collect::<Vec<_>>())
-        .bind(ids.iter().map(|(_, occurred_at)| *occurred_at).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| event.id().uuid()).collect::<Vec<_>>())
+        .bind(places.iter().map(|(first, _)| *first).collect::<Vec<_>>())
+        .bind(places.iter().map(|(_, last)| *last).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
     Ok(stored.into_iter().map(|event| (event.id, Receipt::from(event))).collect())
+}
+
+/// First and last instant at which a row with this id can lie, should `event_ids` not know it. A repeat need not carry the
+/// time that it was given the first time, but an id of ours tells its millisecond.
+fn place(event: &AnalyticsEvent) -> (DateTime<Utc>, DateTime<Utc>) {
+    let at = event.occurred_at();
+    event.id().millisecond().map_or((at, at), |(start, end)| (start, end - TimeDelta::microseconds(1)))
 }
 
 impl From<StoredEvent> for Receipt {

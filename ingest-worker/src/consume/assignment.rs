@@ -10,8 +10,8 @@ use super::PartitionKey;
 /// How a partition that Kafka has assigned to this worker stands.
 #[derive(Debug)]
 pub(super) enum Standing {
-    /// Waits for its claim; cancelled when Kafka takes it away meanwhile.
-    Claiming(CancellationToken),
+    /// Waits for its claim: the n-th attempt of this worker, cancelled when Kafka takes the partition away meanwhile.
+    Claiming(u64, CancellationToken),
     /// Is being read under this claim.
     Reading(Reading),
     /// Was claimed by another worker although Kafka still assigns it to this one: to be claimed again.

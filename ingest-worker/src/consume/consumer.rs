@@ -15,12 +15,12 @@ use super::context::{Context, KAFKA, Rebalanced};
 use super::copy::copy;
 use super::inbox::{ToConsumer, about};
 use super::lane_door::LaneDoor;
-use super::position::{self, Position};
+use super::position;
 use super::{KafkaRecord, KafkaSettings, PartitionKey};
-use crate::batch::{Claim, LaneInput};
+use crate::batch::LaneInput;
 use crate::health::Health;
 use crate::metrics;
-use crate::telemetry::Throttle;
+use crate::telemetry::{Throttle, kafka_error};
 use crate::write::Claims;
 
 /// How long one poll waits for a record; also how late an answer from PostgreSQL may be noticed.
@@ -31,6 +31,9 @@ const ROUND: usize = 1_000;
 const ROUND_BYTES: usize = 1 << 20;
 /// A topic that does not exist is worth a line this often.
 const MISSING_TOPICS_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Name of missing rights in readiness.
+const RIGHTS: &str = "kafka rights";
 
 /// Reads Kafka on a thread of its own, which never waits for PostgreSQL.
 pub struct Consumer {
@@ -46,6 +49,9 @@ pub struct Consumer {
     pub(super) health: Health,
     pub(super) assignment: Assignment,
     pub(super) topics_at_start: Option<HashSet<String>>,
+    pub(super) attempts: u64,
+    /// Kafka has refused something for want of rights, and nothing has come since.
+    pub(super) denied: bool,
     pub(super) missing_topics: Throttle,
     pub(super) told_at: Instant,
     pub(super) stop: CancellationToken,
@@ -85,6 +91,8 @@ impl Consumer {
             health,
             assignment: Assignment::default(),
             topics_at_start: None,
+            attempts: 0,
+            denied: false,
             missing_topics: Throttle::new(MISSING_TOPICS_INTERVAL),
             told_at: Instant::now(),
             stop,
@@ -92,12 +100,13 @@ impl Consumer {
     }
 
     /// Runs until `stop`, then on without fetching until the lanes have ended, so that what they commit can still be told
-    /// to Kafka; then leaves the group.
+    /// to Kafka; then the group is left by dropping this.
     ///
     /// # Errors
     /// A defect: the process must stop.
-    pub fn run(mut self) -> anyhow::Result<()> {
+    pub fn run(&mut self) -> anyhow::Result<()> {
         while !self.stop.is_cancelled() {
+            self.note_topics_at_start();
             self.read_inbox()?;
             self.lanes.iter_mut().for_each(LaneDoor::push_on);
             self.pause_and_resume();
@@ -131,6 +140,9 @@ impl Consumer {
             match polled {
                 None => break,
                 Some(Ok(message)) => {
+                    if std::mem::take(&mut self.denied) {
+                        self.health.clear(RIGHTS);
+                    }
                     let taken = take(&mut self.assignment, &message);
                     if let Some((lane, record)) = taken
                         && let Some(chunk) = chunks.get_mut(lane)
@@ -197,22 +209,26 @@ impl Consumer {
                     );
                 }
             }
-            _ => tracing::debug!(%error, "kafka consumer"),
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => {
+                self.denied = true;
+                self.health.hold(RIGHTS, error.to_string());
+            }
+            _ => kafka_error(error, "consumer"),
         }
     }
 
-    /// Some partition's offset is not in its topic any more, and the client does not say which.
+    /// Some partition's offset is not in its topic any more; the client does not say which, and reads it no further. Whose
+    /// position does not fit, or is not known, is claimed again: that looks again until the answer is known, and names it.
     fn check_positions(&mut self) {
-        let reading: Vec<_> = self
-            .assignment
-            .all_reading()
-            .map(|(key, reading)| (key, reading.epoch, reading.committed))
-            .collect();
-        for (key, epoch, next_offset) in reading {
-            let Ok((low, high)) = position::watermarks(&self.consumer, &key) else { continue };
-            let claim = Claim { epoch, incarnation: 0, next_offset, last: None };
-            if let Position::Broken(reason) = position::of(&claim, low, high) {
-                self.stop_partition(key, reason);
+        let reading: Vec<_> =
+            self.assignment.all_reading().map(|(key, reading)| (key, reading.passed)).collect();
+        for (key, passed) in reading {
+            match position::watermarks(&self.consumer, &key) {
+                Ok((low, high)) if (low..=high).contains(&passed) => {}
+                Ok(_) | Err(_) => {
+                    self.unassign(&key);
+                    self.start_claim(key, Duration::ZERO, Vec::new());
+                }
             }
         }
     }
@@ -234,7 +250,7 @@ impl Consumer {
 
     fn give_up(&mut self, key: &PartitionKey) {
         match self.assignment.remove(key) {
-            Some(Standing::Claiming(cancel)) => cancel.cancel(),
+            Some(Standing::Claiming(_, cancel)) => cancel.cancel(),
             Some(Standing::Reading(reading)) => {
                 if let Some(door) = self.lanes.get_mut(reading.lane) {
                     door.send(LaneInput::Revoked(key.clone()));

@@ -34,6 +34,7 @@ struct Shared {
     rebalances: Vec<Rebalanced>,
     ends: HashMap<PartitionKey, i64>,
     reachable: bool,
+    tell_again: bool,
 }
 
 impl Context {
@@ -53,6 +54,11 @@ impl Context {
     /// Whether a broker answered of late.
     pub(super) fn is_reachable(&self) -> bool {
         self.shared().reachable
+    }
+
+    /// Whether Kafka has refused an offset commit since this was last asked.
+    pub(super) fn takes_telling_again(&self) -> bool {
+        std::mem::take(&mut self.shared().tell_again)
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
@@ -121,9 +127,10 @@ impl ConsumerContext for Context {
     }
 
     fn commit_callback(&self, result: KafkaResult<()>, _offsets: &TopicPartitionList) {
-        // PostgreSQL is the authority; Kafka's own offsets only serve lag tools, and the next commit repeats them.
+        // PostgreSQL is the authority; Kafka's own offsets only serve lag tools, and are told again next time.
         if let Err(error) = result {
             tracing::debug!(%error, "offsets not told to kafka");
+            self.shared().tell_again = true;
         }
     }
 }

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, Utc};
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::sync::watch;
@@ -12,7 +11,7 @@ use super::context::report;
 use super::position::{self, Position};
 use super::{PartitionKey, StartAt};
 use crate::batch::{Claim, LaneInput};
-use crate::commands::Backoff;
+use crate::commands::{Advanced, Backoff};
 use crate::health::Health;
 use crate::metrics::{self, RetryCause};
 use crate::write::{Backend, Claims, Unknown, WriteFailure};
@@ -23,8 +22,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// What lanes and claims tell the Kafka thread.
 #[derive(Debug)]
 pub enum ToConsumer {
-    /// A partition's claim was made, or the partition has no row yet.
-    Claimed(PartitionKey, Result<Claim, Unknown>),
+    /// A partition's claim was made in the n-th attempt, or the partition has no row yet.
+    Claimed(PartitionKey, u64, Result<Claim, Unknown>),
     /// The lane has renewed its claim after a reconnect: fetching starts anew.
     Reclaimed {
         /// Of this partition.
@@ -49,14 +48,7 @@ pub enum ToConsumer {
         reason: String,
     },
     /// Committed in PostgreSQL.
-    Committed {
-        /// The partition.
-        key: PartitionKey,
-        /// First offset not yet committed.
-        next_offset: i64,
-        /// Timestamp of the last record before it.
-        last_timestamp: Option<DateTime<Utc>>,
-    },
+    Committed(Advanced),
     /// PostgreSQL cannot be written for a reason of our own: the process must stop.
     Defect(String),
 }
@@ -66,14 +58,16 @@ impl Consumer {
     /// partitions of the topic begin of which nothing is stored.
     pub(super) fn start_claim(&mut self, key: PartitionKey, delay: Duration, starts: Vec<(i32, i64)>) {
         let cancel = self.stop.child_token();
-        self.assignment.insert(key.clone(), Standing::Claiming(cancel.clone()));
+        self.attempts += 1;
+        let attempt = self.attempts;
+        self.assignment.insert(key.clone(), Standing::Claiming(attempt, cancel.clone()));
         let Some(door) = self.lanes.get(lane_of(&key, self.lanes.len())) else { return };
         let (claims, backend, health) = (Arc::clone(&self.claims), door.backend.clone(), self.health.clone());
         let answers = self.answers.clone();
         let claim = async move {
             tokio::time::sleep(delay).await;
             let answer = match claim_patiently(&claims, &key, &starts, backend, &health).await {
-                Ok(answer) => ToConsumer::Claimed(key, answer),
+                Ok(answer) => ToConsumer::Claimed(key, attempt, answer),
                 Err(defect) => ToConsumer::Defect(defect),
             };
             // The thread has ended: so will the process.
@@ -93,12 +87,16 @@ impl Consumer {
     pub(super) fn read_inbox(&mut self) -> anyhow::Result<()> {
         while let Ok(message) = self.inbox.try_recv() {
             match message {
-                ToConsumer::Claimed(key, Ok(claim)) => {
-                    if let Some(Standing::Claiming(_)) = self.assignment.get_mut(&key.topic, key.partition) {
-                        self.read(key, &claim, true);
+                ToConsumer::Claimed(key, attempt, answer) => {
+                    // An earlier attempt's answer may come after Kafka has taken the partition away, or given it again.
+                    let standing = self.assignment.get_mut(&key.topic, key.partition);
+                    if matches!(standing, Some(Standing::Claiming(latest, _)) if *latest == attempt) {
+                        match answer {
+                            Ok(claim) => self.read(key, &claim, true),
+                            Err(unknown) => self.begin(key, unknown),
+                        }
                     }
                 }
-                ToConsumer::Claimed(key, Err(unknown)) => self.begin(key, unknown),
                 ToConsumer::Reclaimed { key, claim } => {
                     let reading = self.assignment.reading(&key.topic, key.partition);
                     // A newer claim of ours may have come first.
@@ -119,8 +117,9 @@ impl Consumer {
                         self.stop_partition(key, reason);
                     }
                 }
-                ToConsumer::Committed { key, next_offset, last_timestamp } => {
-                    if let Some(reading) = self.assignment.reading(&key.topic, key.partition) {
+                ToConsumer::Committed(Advanced { key, epoch, next_offset, last_timestamp }) => {
+                    let reading = self.assignment.reading(&key.topic, key.partition);
+                    if let Some(reading) = reading.filter(|reading| reading.epoch == epoch) {
                         reading.committed = next_offset;
                         reading.last_timestamp =
                             last_timestamp.map(|at| at.timestamp_millis()).or(reading.last_timestamp);
@@ -139,7 +138,10 @@ impl Consumer {
 
     /// Nothing is stored of this partition: writes down where it begins, and claims it then.
     fn begin(&mut self, key: PartitionKey, unknown: Unknown) {
-        let starts = if unknown.topic_is_known || self.appeared_later(&key.topic) {
+        let Some(appeared_later) = self.appeared_later(&key.topic) else {
+            return self.start_claim(key, ASK_AGAIN, Vec::new());
+        };
+        let starts = if unknown.topic_is_known || appeared_later {
             position::watermarks(&self.consumer, &key).map(|(low, _)| vec![(key.partition, low)])
         } else {
             position::starts_of_topic(&self.consumer, &key.topic, self.settings.start_at)
@@ -153,19 +155,24 @@ impl Consumer {
         }
     }
 
-    /// With `latest`, only what was there when this worker started is left unread.
-    fn appeared_later(&mut self, topic: &str) -> bool {
-        if self.settings.start_at == StartAt::Earliest {
-            return false;
+    /// With `latest`, only what was there when this worker started is left unread; none while Kafka has not said yet what
+    /// was there.
+    fn appeared_later(&self, topic: &str) -> Option<bool> {
+        match self.settings.start_at {
+            StartAt::Earliest => Some(false),
+            StartAt::Latest => Some(!self.topics_at_start.as_ref()?.contains(topic)),
         }
-        if self.topics_at_start.is_none() {
+    }
+
+    /// Asks once what topics there are; until Kafka answers, again each time.
+    pub(super) fn note_topics_at_start(&mut self) {
+        if self.settings.start_at == StartAt::Latest && self.topics_at_start.is_none() {
             let metadata = self.consumer.fetch_metadata(None, ASK_AGAIN).ok();
             let names = |metadata: rdkafka::metadata::Metadata| {
                 metadata.topics().iter().map(|topic| topic.name().to_owned()).collect()
             };
             self.topics_at_start = metadata.map(names);
         }
-        self.topics_at_start.as_ref().is_some_and(|topics| !topics.contains(topic))
     }
 
     /// Starts fetching under a claim. `tell_lane`: the lane does not know the claim yet.
@@ -223,7 +230,7 @@ impl Consumer {
         self.assignment.insert(key, Standing::Stopped);
     }
 
-    fn unassign(&mut self, key: &PartitionKey) {
+    pub(super) fn unassign(&mut self, key: &PartitionKey) {
         if self.assignment.reading(&key.topic, key.partition).is_some() {
             report(self.consumer.incremental_unassign(&list_of(key, None)), "unassign");
         }

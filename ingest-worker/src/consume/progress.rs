@@ -23,6 +23,9 @@ impl Consumer {
 
     /// For lag tools and autoscalers.
     pub(super) fn tell_now(&mut self, mode: CommitMode) {
+        if self.consumer.context().takes_telling_again() {
+            self.assignment.all_reading().for_each(|(_, reading)| reading.told = -1);
+        }
         let mut list = TopicPartitionList::new();
         for (key, reading) in self.assignment.all_reading() {
             if reading.committed > reading.told {

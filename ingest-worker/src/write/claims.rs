@@ -1,6 +1,8 @@
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::connect::DatabaseSettings;
 use super::failure::{Statement, WriteFailure};
@@ -8,6 +10,9 @@ use super::rule_identities;
 use crate::batch::{Claim, LastRecord};
 use crate::consume::PartitionKey;
 use crate::normalize::RuleIdentity;
+
+/// Longer than any lock is waited for.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
 
 /// The PostgreSQL session of a lane: with its start, a pid is unique.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,16 +89,15 @@ impl Claims {
         if let Some(claim) = taken {
             return Ok(Ok(claim));
         }
-        let mut connection = self.connection.lock().await;
-        let lease = self.lease(&mut connection).await?;
+        let mut lease = self.lease().await?;
         let known = sqlx::query_scalar(
             "SELECT EXISTS (SELECT FROM ingest_offsets WHERE consumer_group = $1::text AND topic = $2::text)",
         )
         .bind(&self.group)
         .bind(&*key.topic)
-        .fetch_one(lease)
-        .await;
-        let topic_is_known = self.settle(&mut connection, Statement::Other, known)?;
+        .fetch_one(&mut lease.connection);
+        let known = answered(known).await;
+        let topic_is_known = lease.give_back(Statement::Other, known)?;
         Ok(Err(Unknown { topic_is_known }))
     }
 
@@ -116,16 +120,15 @@ impl Claims {
     /// # Errors
     /// As [`WriteFailure`] says.
     pub async fn begin(&self, topic: &str, starts: &[(i32, i64)]) -> Result<(), WriteFailure> {
-        let mut connection = self.connection.lock().await;
-        let lease = self.lease(&mut connection).await?;
-        let result = sqlx::query(include_str!("offsets_begin.sql"))
+        let mut lease = self.lease().await?;
+        let begun = sqlx::query(include_str!("offsets_begin.sql"))
             .bind(&self.group)
             .bind(topic)
             .bind(starts.iter().map(|(partition, _)| *partition).collect::<Vec<_>>())
             .bind(starts.iter().map(|(_, offset)| *offset).collect::<Vec<_>>())
-            .execute(lease)
-            .await;
-        self.settle(&mut connection, Statement::Other, result).map(drop)
+            .execute(&mut lease.connection);
+        let begun = answered(begun).await;
+        lease.give_back(Statement::Other, begun).map(drop)
     }
 
     /// The predecessor has held the row for a whole lock time-out. While the claim waits for a second one, the session
@@ -156,8 +159,13 @@ impl Claims {
             Ok::<(), sqlx::Error>(())
         };
         let (taken, ended) = tokio::join!(self.take(key, backend, None), end_predecessor);
-        ended?;
-        taken
+        match taken {
+            Ok(Some(claim)) => Ok(Some(claim)),
+            taken => {
+                ended?;
+                taken
+            }
+        }
     }
 
     async fn take(
@@ -166,9 +174,8 @@ impl Claims {
         backend: &Backend,
         epoch: Option<i64>,
     ) -> Result<Option<Claim>, WriteFailure> {
-        let mut connection = self.connection.lock().await;
-        let lease = self.lease(&mut connection).await?;
-        let result = sqlx::query_as::<_, ClaimRow>(include_str!("claim.sql"))
+        let mut lease = self.lease().await?;
+        let claimed = sqlx::query_as::<_, ClaimRow>(include_str!("claim.sql"))
             .bind(&self.group)
             .bind(&*key.topic)
             .bind(key.partition)
@@ -176,20 +183,20 @@ impl Claims {
             .bind(backend.start)
             .bind(&self.worker)
             .bind(epoch)
-            .fetch_optional(lease)
-            .await;
-        Ok(self.settle(&mut connection, Statement::Claim, result)?.map(Claim::from))
+            .fetch_optional(&mut lease.connection);
+        let claimed = answered(claimed).await;
+        Ok(lease.give_back(Statement::Claim, claimed)?.map(Claim::from))
     }
 
-    async fn lease<'c>(
-        &self,
-        connection: &'c mut Option<PgConnection>,
-    ) -> Result<&'c mut PgConnection, WriteFailure> {
-        let fresh = match connection.take() {
-            Some(fresh) => fresh,
-            None => self.connect().await?,
+    /// The connection is out of its place while it is used: a claim that is cancelled or comes too late closes it, so that
+    /// nobody meets its answer.
+    async fn lease(&self) -> Result<Lease<'_>, WriteFailure> {
+        let mut place = self.connection.lock().await;
+        let connection = match place.take() {
+            Some(connection) => connection,
+            None => answered_by(self.connect()).await?,
         };
-        Ok(connection.insert(fresh))
+        Ok(Lease { place, connection })
     }
 
     async fn connect(&self) -> Result<PgConnection, WriteFailure> {
@@ -204,22 +211,38 @@ impl Claims {
         rule_identities::hold(&mut fresh, &self.identities).await?;
         Ok(fresh)
     }
+}
 
+/// The claims' connection, in use.
+struct Lease<'c> {
+    place: MutexGuard<'c, Option<PgConnection>>,
+    connection: PgConnection,
+}
+
+impl Lease<'_> {
     /// A connection on which something failed is not used again, unless all that happened is that a lock was not had.
-    fn settle<T>(
-        &self,
-        connection: &mut Option<PgConnection>,
+    fn give_back<T>(
+        mut self,
         statement: Statement,
         result: Result<T, sqlx::Error>,
     ) -> Result<T, WriteFailure> {
-        result.map_err(|error| {
-            let failure = WriteFailure::of(statement, &error);
-            if !matches!(failure, WriteFailure::PredecessorAlive) {
-                *connection = None;
-            }
-            failure
-        })
+        let result = result.map_err(|error| WriteFailure::of(statement, &error));
+        if matches!(result, Ok(_) | Err(WriteFailure::PredecessorAlive)) {
+            *self.place = Some(self.connection);
+        }
+        result
     }
+}
+
+/// A server that vanished gives no answer at all, and the network none for a quarter of an hour.
+async fn answered<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    let answer = tokio::time::timeout(ANSWER_DEADLINE, answer).await;
+    answer.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
+}
+
+async fn answered_by<T>(answer: impl Future<Output = Result<T, WriteFailure>>) -> Result<T, WriteFailure> {
+    let answer = tokio::time::timeout(ANSWER_DEADLINE, answer).await;
+    answer.unwrap_or_else(|_| Err(WriteFailure::Unavailable("no answer in time".to_owned())))
 }
 
 impl From<ClaimRow> for Claim {

@@ -59,7 +59,8 @@ impl WriteFailure {
             code if events && matches!(class(code), "22" | "23" | "54") => {
                 Self::Refused { event: None, message }
             }
-            "25006" | "55P03" => Self::Unavailable(message),
+            // Read-only after a fail-over; ended after the process was frozen within a transaction; a lock not had.
+            "25006" | "25P03" | "25P04" | "55P03" => Self::Unavailable(message),
             code if matches!(class(code), "08" | "40" | "53" | "57" | "58") => Self::Unavailable(message),
             "42P01" | "42703" | "42883" => Self::Defect(format!(
                 "{message}: the tables are not those of this release, run `ingest-worker migrate`"

@@ -7,12 +7,13 @@ use crate::write::DatabaseSettings;
 /// What a worker does, and may therefore need.
 const LACKING: &str = "\
     SELECT privilege || ' on ' || string_agg(name, ', ' ORDER BY name) \
-    FROM (SELECT name, 'INSERT' AS privilege FROM unnest(ARRAY['analytics_events', 'event_ids', 'event_series', \
-              'event_counts', 'ingest_offsets', 'ingest_ledger', 'dead_letters']) AS name \
+    FROM (SELECT name, 'INSERT' AS privilege FROM unnest(ARRAY['analytics_events', 'event_ids', 'rule_identities', \
+              'event_series', 'event_counts', 'ingest_offsets', 'ingest_ledger', 'dead_letters']) AS name \
           UNION ALL SELECT name, 'UPDATE' FROM unnest(ARRAY['event_counts', 'ingest_offsets', 'ingest_ledger']) AS name \
-          UNION ALL SELECT name, 'SELECT' FROM unnest(ARRAY['analytics_events', 'event_ids', 'event_series', \
-              'event_counts', 'event_retention', 'ingest_offsets', 'ingest_ledger', 'dead_letters']) AS name) AS needed \
+          UNION ALL SELECT name, 'SELECT' FROM unnest(ARRAY['analytics_events', 'event_ids', 'rule_identities', \
+              'event_series', 'event_counts', 'event_retention', 'ingest_offsets', 'ingest_ledger', 'dead_letters']) AS name) AS needed \
     WHERE NOT has_table_privilege('public.' || name, privilege) GROUP BY privilege \
+    UNION ALL SELECT 'TEMPORARY on the database' WHERE NOT has_database_privilege(current_database(), 'TEMPORARY') \
     UNION ALL SELECT 'EXECUTE on create_event_partition' \
     WHERE NOT has_function_privilege('public.create_event_partition(timestamptz)', 'EXECUTE')";
 const OTHER_LOGINS: &str = "\

@@ -57,6 +57,9 @@ impl LaneLoad {
     }
 }
 
+/// Records below which a batch is not made smaller, however often PostgreSQL is lost over it.
+const SMALLEST_BATCH: usize = 500;
+
 /// Turns records into batches while the batch before is being written. A partition keeps its lane, so its order holds.
 pub struct Lane {
     /// From the Kafka thread.
@@ -95,6 +98,8 @@ struct State {
     opened: Option<Instant>,
     held: usize,
     held_by_writer: usize,
+    /// Most records of a batch at present.
+    most_records: usize,
 }
 
 impl Lane {
@@ -110,6 +115,7 @@ impl Lane {
             opened: None,
             held: 0,
             held_by_writer: 0,
+            most_records: self.settings.backlog_max_events,
         };
         while !stop.is_cancelled() {
             let linger_ends = state.opened.map(|opened| opened + self.settings.linger);
@@ -135,14 +141,14 @@ impl Lane {
     }
 
     fn takes_more(&self, state: &State) -> bool {
-        let full = state.batch.records() >= self.settings.backlog_max_events
-            || state.batch.bytes() >= self.settings.max_bytes;
+        let full =
+            state.batch.records() >= state.most_records || state.batch.bytes() >= self.settings.max_bytes;
         state.writer != Writer::Away && !full
     }
 
     fn is_due(&self, state: &State) -> bool {
         let idle = matches!(state.writer, Writer::Idle(_));
-        let full = state.batch.records() >= self.settings.max_events
+        let full = state.batch.records() >= self.settings.max_events.min(state.most_records)
             || state.batch.bytes() >= self.settings.max_bytes;
         idle && state.opened.is_some_and(|opened| full || opened.elapsed() >= self.settings.linger)
     }
@@ -250,9 +256,14 @@ impl Lane {
                     state.writer = Writer::Idle(connection);
                 }
                 self.load.release(std::mem::take(&mut state.held_by_writer));
+                state.most_records = (state.most_records * 2).min(self.settings.backlog_max_events);
                 self.on_recorded(state, recorded).await;
             }
             WriterReport::Disconnected => {
+                if let Writer::Busy(_) = state.writer {
+                    // Perhaps it was too much for one transaction's time: the same again would be so for ever.
+                    state.most_records = (state.most_records / 2).max(SMALLEST_BATCH);
+                }
                 state.writer = Writer::Away;
                 self.backend.send_replace(None);
                 // All of it is read again under the next claims.

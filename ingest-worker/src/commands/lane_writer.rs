@@ -6,7 +6,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
-use super::record_events::{RecordFailure, Recorded, Recorder};
+use super::outcome::Recorded;
+use super::record_events::{RecordFailure, Recorder};
 use crate::batch::Batch;
 use crate::health::Health;
 use crate::metrics::{self, Door};

@@ -1,6 +1,7 @@
 //! The one desk where Kafka records and HTTP commands meet: a batch comes in, rows and receipts go out.
 
 mod record_events;
+mod outcome;
 mod lane_writer;
 mod backoff;
 mod receipt;
@@ -8,6 +9,7 @@ mod stored_events;
 
 pub use backoff::Backoff;
 pub use lane_writer::{LaneWriter, WriterReport, ping};
+pub use outcome::{Advanced, Recorded};
 pub use receipt::{CommandFailure, CommandSender, Receipt, RecordEvent};
-pub use record_events::{Advanced, RecordFailure, Recorded, Recorder};
+pub use record_events::{RecordFailure, Recorder};
 pub use stored_events::find as find_stored;

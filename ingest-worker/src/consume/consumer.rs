@@ -32,6 +32,8 @@ const ROUND_BYTES: usize = 1 << 20;
 /// A topic that does not exist is worth a line this often.
 const MISSING_TOPICS_INTERVAL: Duration = Duration::from_secs(60);
 
+/// How long Kafka may take to list its topics, while the poll thread waits.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 /// Name of missing rights in readiness.
 const RIGHTS: &str = "kafka rights";
 
@@ -52,7 +54,7 @@ pub struct Consumer {
     pub(super) attempts: u64,
     /// Kafka has refused something for want of rights, and nothing has come since.
     pub(super) denied: bool,
-    pub(super) missing_topics: Throttle,
+    pub(super) missing_topics_line: Throttle,
     pub(super) told_at: Instant,
     pub(super) stop: CancellationToken,
 }
@@ -93,7 +95,7 @@ impl Consumer {
             topics_at_start: None,
             attempts: 0,
             denied: false,
-            missing_topics: Throttle::new(MISSING_TOPICS_INTERVAL),
+            missing_topics_line: Throttle::new(MISSING_TOPICS_INTERVAL),
             told_at: Instant::now(),
             stop,
         })
@@ -198,14 +200,14 @@ impl Consumer {
     fn on_error(&mut self, error: &KafkaError) {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                self.check_positions()
+                self.check_positions();
             }
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                if let Some(repeats) = self.missing_topics.pass() {
+                if let Some(repeats) = self.missing_topics_line.pass() {
                     tracing::warn!(
                         repeats,
-                        topics = ?self.settings.topics.subscription(),
-                        "a topic does not exist yet; it is read from its beginning once it does"
+                        topics = ?self.missing_topics(),
+                        "topics do not exist yet; they are read from their beginning once they do"
                     );
                 }
             }
@@ -215,6 +217,17 @@ impl Consumer {
             }
             _ => kafka_error(error, "consumer"),
         }
+    }
+
+    /// Topics that are to be read and that Kafka does not have; all of them if it does not answer.
+    fn missing_topics(&self) -> Vec<&str> {
+        let mut missing = self.settings.topics.subscription();
+        if let Ok(metadata) = self.consumer.fetch_metadata(None, METADATA_TIMEOUT) {
+            let known: HashSet<&str> =
+                metadata.topics().iter().map(rdkafka::metadata::MetadataTopic::name).collect();
+            missing.retain(|topic| !known.contains(topic));
+        }
+        missing
     }
 
     /// Some partition's offset is not in its topic any more; the client does not say which, and reads it no further. Whose

@@ -22,13 +22,13 @@ struct State {
 struct Outage {
     reason: String,
     since: Instant,
-    /// How often it was reported, the first time included; 0 while it is only not begun yet.
+    /// How often it was reported, the first time included; 0 while it is quiet.
     reports: u64,
 }
 
 impl Health {
-    /// Not ready, since it has only just begun: nothing to warn of.
-    pub fn begin(&self, about: impl Into<String>, reason: impl Into<String>) {
+    /// Not ready, and no line for it: it has only just begun, or another outage is the cause.
+    pub fn hold_quietly(&self, about: impl Into<String>, reason: impl Into<String>) {
         let outage = Outage { reason: reason.into(), since: Instant::now(), reports: 0 };
         self.lock().outages.insert(about.into(), outage);
     }

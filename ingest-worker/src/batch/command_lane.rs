@@ -63,7 +63,7 @@ impl CommandLane {
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut waiting: Vec<RecordEvent> = Vec::new();
         let mut backoff = Backoff::default();
-        self.health.begin(NAME, "connecting to PostgreSQL");
+        self.health.hold_quietly(NAME, "connecting to PostgreSQL");
         loop {
             // Nobody waits for these any more; they were told that a repeat is needed.
             waiting.retain(|command| !command.reply.is_closed());

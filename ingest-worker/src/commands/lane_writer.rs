@@ -58,7 +58,7 @@ impl LaneWriter {
     pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
         let mut backoff = Backoff::default();
         let mut connections = 0;
-        self.health.begin(&self.name, "connecting to PostgreSQL");
+        self.health.hold_quietly(&self.name, "connecting to PostgreSQL");
         loop {
             let recorder =
                 match Recorder::connect(&self.database, self.group.clone(), self.worker.clone()).await {

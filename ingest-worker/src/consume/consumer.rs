@@ -76,7 +76,7 @@ impl Consumer {
         health: Health,
         stop: CancellationToken,
     ) -> KafkaResult<Self> {
-        health.begin(KAFKA, "connecting");
+        health.hold_quietly(KAFKA, "connecting");
         let consumer: BaseConsumer<Context> =
             settings.client_config().create_with_context(Context::new(health.clone()))?;
         consumer.subscribe(&settings.topics.subscription())?;

@@ -14,10 +14,14 @@ use crate::batch::{Claim, LaneInput};
 use crate::commands::{Advanced, Backoff};
 use crate::health::Health;
 use crate::metrics::{self, RetryCause};
+use crate::telemetry::Throttle;
 use crate::write::{Backend, Claims, Unknown, WriteFailure};
 
 /// Pause before Kafka is asked again for a partition's offsets.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// A claim that fails is worth a line this often.
+static CLAIMS_LINE: Throttle = Throttle::new(Duration::from_secs(30));
 
 /// What lanes and claims tell the Kafka thread.
 #[derive(Debug)]
@@ -289,9 +293,17 @@ async fn claim_patiently(
         match claimed.await {
             Ok(claim) => return Ok(claim),
             Err(WriteFailure::Defect(message)) => return Err(format!("{key}: {message}")),
+            Err(WriteFailure::PredecessorAlive) => {
+                metrics::retry(RetryCause::Claim);
+                health.hold(about(key), "not claimed yet: another session holds its row in ingest_offsets");
+            }
             Err(failure) => {
                 metrics::retry(RetryCause::Claim);
-                health.hold(about(key), format!("not claimed yet: {failure}"));
+                // All partitions suffer from the same: one line is enough.
+                health.hold_quietly(about(key), format!("not claimed yet: {failure}"));
+                if let Some(suppressed) = CLAIMS_LINE.pass() {
+                    tracing::warn!(reason = %failure, suppressed, "partitions cannot be claimed yet");
+                }
             }
         }
         backoff.wait().await;

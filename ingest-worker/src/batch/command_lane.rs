@@ -1,6 +1,5 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use shared::analytics::AnalyticsEvent;
 use shared::instant;
@@ -10,21 +9,16 @@ use uuid::Uuid;
 
 use super::{Batch, BatchSettings, Claim};
 use crate::commands::{
-    Backoff, CommandFailure, Receipt, RecordEvent, RecordFailure, Recorded, Recorder, find_stored, ping,
+    Backoff, CommandFailure, PING_INTERVAL, Receipt, RecordEvent, RecordFailure, Recorded, Recorder,
+    find_stored, ping,
 };
 use crate::consume::PartitionKey;
 use crate::health::Health;
 use crate::metrics::{self, Door};
-use crate::write::{Claims, DatabaseSettings, WriteFailure};
+use crate::write::{ANSWER, Claims, DatabaseSettings, WriteFailure, within};
 
 /// The topic under which HTTP commands stand in `ingest_offsets`.
 pub const HTTP_TOPIC: &str = "@http";
-
-/// An idle lane looks this often whether its connection still lives.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
-
-/// A server that vanished gives no answer at all.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
 
 const NAME: &str = "HTTP commands";
 
@@ -224,9 +218,7 @@ impl Session {
                 !recorded.new.contains(&id) || !seen.insert(id)
             })
             .collect();
-        let stored =
-            tokio::time::timeout(ANSWER_DEADLINE, find_stored(self.recorder.connection(), &repeats)).await;
-        Ok(stored.unwrap_or_else(|_| Err(WriteFailure::Unavailable("no answer in time".to_owned())))?)
+        Ok(within(ANSWER, find_stored(self.recorder.connection(), &repeats)).await?)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::metrics::{self, Door};
 use crate::write::{Backend, DatabaseSettings, WriteFailure};
 
 /// An idle lane looks this often whether its connection still lives, so that readiness tells the truth.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
+pub const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Writes one batch after the other on a connection that it keeps, and replaces when it is lost.
 pub struct LaneWriter {

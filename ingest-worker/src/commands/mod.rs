@@ -8,7 +8,7 @@ mod receipt;
 mod stored_events;
 
 pub use backoff::Backoff;
-pub use lane_writer::{LaneWriter, WriterReport, ping};
+pub use lane_writer::{LaneWriter, PING_INTERVAL, WriterReport, ping};
 pub use outcome::{Advanced, Recorded};
 pub use receipt::{CommandFailure, CommandSender, Receipt, RecordEvent};
 pub use record_events::{RecordFailure, Recorder};

@@ -14,13 +14,12 @@ use crate::write::events::Route;
 use crate::write::partitions::Partitions;
 use crate::write::series::SeriesCache;
 use crate::write::{
-    Backend, DatabaseSettings, WriteFailure, dead_letters, event_ids, events, offsets, read_models, shard,
+    ANSWER, Backend, DatabaseSettings, WriteFailure, dead_letters, event_ids, events, offsets, read_models,
+    shard, within,
 };
 
 /// PostgreSQL's own time-outs do not end a COPY that waits for its client, nor do they see a dead network.
 const TRANSACTION_DEADLINE: Duration = Duration::from_secs(60);
-/// A server that vanished gives no answer at all.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(15);
 /// After a duplicate a replay is likely: so many batches go through staging before COPY is tried again.
 const STAGED_BATCHES: u32 = 20;
 /// Rows refused one by one before all are looked for at once.
@@ -67,10 +66,7 @@ impl Recorder {
             let shard = shard::acquire(&mut connection).await?;
             Ok((connection, backend, shard))
         };
-        let session = tokio::time::timeout(CONNECT_DEADLINE, session).await;
-        let (connection, backend, shard) = session.unwrap_or_else(|_| {
-            Err(WriteFailure::Unavailable(format!("no answer within {CONNECT_DEADLINE:?}")))
-        })?;
+        let (connection, backend, shard) = within(ANSWER, session).await?;
         let (series, partitions) = (SeriesCache::default(), Partitions::default());
         Ok(Self { connection, backend, shard, group, worker, series, partitions, staged_batches_left: 0 })
     }
@@ -105,39 +101,30 @@ impl Recorder {
         let mut refused = Vec::new();
         let mut refusals = 0;
         for _ in 0..MAX_TURNS {
-            let attempt = tokio::time::timeout(TRANSACTION_DEADLINE, self.write_once(batch)).await;
-            match attempt {
-                Err(_) => {
-                    metrics::retry(RetryCause::Unavailable);
-                    return Err(RecordFailure::Unavailable(format!(
-                        "no commit within {TRANSACTION_DEADLINE:?}"
-                    )));
-                }
-                Ok(Ok(mut recorded)) => {
+            match within(TRANSACTION_DEADLINE, self.write_once(batch)).await {
+                Ok(mut recorded) => {
                     self.staged_batches_left = self.staged_batches_left.saturating_sub(1);
                     recorded.refused = refused;
                     return Ok(recorded);
                 }
-                Ok(Err(WriteFailure::Duplicate)) => {
+                Err(WriteFailure::Duplicate) => {
                     metrics::retry(RetryCause::Duplicate);
                     self.expect_duplicates();
                 }
-                Ok(Err(WriteFailure::MissingPartition)) => {
+                Err(WriteFailure::MissingPartition) => {
                     metrics::retry(RetryCause::MissingPartition);
                     self.partitions.forget();
                 }
-                Ok(Err(WriteFailure::Refused { event, message })) => {
+                Err(WriteFailure::Refused { event, message }) => {
                     metrics::retry(RetryCause::Refused);
                     refusals += 1;
                     let culprits = match event {
                         Some(id) if refusals <= REFUSALS_BY_LINE => vec![(id, message)],
-                        _ => tokio::time::timeout(TRANSACTION_DEADLINE, self.find_refused(batch))
-                            .await
-                            .map_err(|_| RecordFailure::Unavailable("no answer in time".to_owned()))??,
+                        _ => within(TRANSACTION_DEADLINE, self.find_refused(batch)).await?,
                     };
                     refused.extend(set_aside(batch, culprits)?);
                 }
-                Ok(Err(failure)) => return Err(failure.into()),
+                Err(failure) => return Err(failure.into()),
             }
         }
         Err(RecordFailure::Defect(format!("a batch still failed after {MAX_TURNS} turns")))
@@ -192,21 +179,21 @@ impl Recorder {
 
     /// Finds every row that PostgreSQL refuses, by halves, in transactions that are rolled back. All the way into the
     /// table: a constraint or a trigger of its own is not met in staging.
-    async fn find_refused(&mut self, batch: &Batch) -> Result<Vec<(Uuid, String)>, RecordFailure> {
-        let mut tx = self.connection.begin().await.map_err(WriteFailure::from)?;
+    async fn find_refused(&mut self, batch: &Batch) -> Result<Vec<(Uuid, String)>, WriteFailure> {
+        let mut tx = self.connection.begin().await?;
         let locked = offsets::lock(&mut tx, &self.group, batch).await?;
-        tx.rollback().await.map_err(WriteFailure::from)?;
+        tx.rollback().await?;
         let Some(locked) = locked else {
-            return Err(RecordFailure::Unavailable(
+            return Err(WriteFailure::Unavailable(
                 "all partitions of a batch were claimed by others".to_owned(),
             ));
         };
         let mut culprits = Vec::new();
         let mut halves = vec![writable(batch, &locked).iter().map(|event| &event.event).collect::<Vec<_>>()];
         while let Some(part) = halves.pop() {
-            let mut tx = self.connection.begin().await.map_err(WriteFailure::from)?;
+            let mut tx = self.connection.begin().await?;
             let outcome = events::insert(&mut tx, Route::Staging, &part).await;
-            tx.rollback().await.map_err(WriteFailure::from)?;
+            tx.rollback().await?;
             match (outcome, part.as_slice()) {
                 (Ok(_), _) => {}
                 (Err(WriteFailure::Refused { message, .. }), [event]) => {
@@ -216,7 +203,7 @@ impl Recorder {
                     let (left, right) = events.split_at(events.len() / 2);
                     halves.extend([left.to_vec(), right.to_vec()]);
                 }
-                (Err(failure), _) => return Err(failure.into()),
+                (Err(failure), _) => return Err(failure),
             }
         }
         Ok(culprits)

@@ -1,18 +1,14 @@
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::connect::DatabaseSettings;
+use super::deadline::{ANSWER, within};
 use super::failure::{Statement, WriteFailure};
 use super::rule_identities;
 use crate::batch::{Claim, LastRecord};
 use crate::consume::PartitionKey;
 use crate::normalize::RuleIdentity;
-
-/// Longer than any lock is waited for.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
 
 /// The PostgreSQL session of a lane: with its start, a pid is unique.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,8 +92,8 @@ impl Claims {
         .bind(&self.group)
         .bind(&*key.topic)
         .fetch_one(&mut lease.connection);
-        let known = answered(known).await;
-        let topic_is_known = lease.give_back(Statement::Other, known)?;
+        let known = answered(Statement::Other, known).await;
+        let topic_is_known = lease.give_back(known)?;
         Ok(Err(Unknown { topic_is_known }))
     }
 
@@ -127,8 +123,8 @@ impl Claims {
             .bind(starts.iter().map(|(partition, _)| *partition).collect::<Vec<_>>())
             .bind(starts.iter().map(|(_, offset)| *offset).collect::<Vec<_>>())
             .execute(&mut lease.connection);
-        let begun = answered(begun).await;
-        lease.give_back(Statement::Other, begun).map(drop)
+        let begun = answered(Statement::Other, begun).await;
+        lease.give_back(begun).map(drop)
     }
 
     /// The predecessor has held the row for a whole lock time-out. While the claim waits for a second one, the session
@@ -184,8 +180,8 @@ impl Claims {
             .bind(&self.worker)
             .bind(epoch)
             .fetch_optional(&mut lease.connection);
-        let claimed = answered(claimed).await;
-        Ok(lease.give_back(Statement::Claim, claimed)?.map(Claim::from))
+        let claimed = answered(Statement::Claim, claimed).await;
+        Ok(lease.give_back(claimed)?.map(Claim::from))
     }
 
     /// The connection is out of its place while it is used: a claim that is cancelled or comes too late closes it, so that
@@ -194,7 +190,7 @@ impl Claims {
         let mut place = self.connection.lock().await;
         let connection = match place.take() {
             Some(connection) => connection,
-            None => answered_by(self.connect()).await?,
+            None => within(ANSWER, self.connect()).await?,
         };
         Ok(Lease { place, connection })
     }
@@ -221,12 +217,7 @@ struct Lease<'c> {
 
 impl Lease<'_> {
     /// A connection on which something failed is not used again, unless all that happened is that a lock was not had.
-    fn give_back<T>(
-        mut self,
-        statement: Statement,
-        result: Result<T, sqlx::Error>,
-    ) -> Result<T, WriteFailure> {
-        let result = result.map_err(|error| WriteFailure::of(statement, &error));
+    fn give_back<T>(mut self, result: Result<T, WriteFailure>) -> Result<T, WriteFailure> {
         if matches!(result, Ok(_) | Err(WriteFailure::PredecessorAlive)) {
             *self.place = Some(self.connection);
         }
@@ -234,15 +225,12 @@ impl Lease<'_> {
     }
 }
 
-/// A server that vanished gives no answer at all, and the network none for a quarter of an hour.
-async fn answered<T>(answer: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    let answer = tokio::time::timeout(ANSWER_DEADLINE, answer).await;
-    answer.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
-}
-
-async fn answered_by<T>(answer: impl Future<Output = Result<T, WriteFailure>>) -> Result<T, WriteFailure> {
-    let answer = tokio::time::timeout(ANSWER_DEADLINE, answer).await;
-    answer.unwrap_or_else(|_| Err(WriteFailure::Unavailable("no answer in time".to_owned())))
+/// One statement of a claim, within the deadline.
+async fn answered<T>(
+    statement: Statement,
+    answer: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, WriteFailure> {
+    within(ANSWER, async { answer.await.map_err(|error| WriteFailure::of(statement, &error)) }).await
 }
 
 impl From<ClaimRow> for Claim {

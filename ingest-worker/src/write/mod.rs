@@ -3,6 +3,7 @@
 
 mod connect;
 mod failure;
+mod deadline;
 mod claims;
 mod copy_row;
 
@@ -18,5 +19,6 @@ pub mod rule_identities;
 
 pub use claims::{Backend, Claims, Unknown};
 pub use connect::{DatabaseArgs, DatabaseSettings};
+pub use deadline::{ANSWER, within};
 pub use failure::{Statement, WriteFailure};
 pub use partitions::keep_partitions_ahead;

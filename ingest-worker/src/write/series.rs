@@ -40,7 +40,11 @@ impl SeriesCache {
         if self.length > MAX_CACHED {
             *self = Self::default();
         }
-        self.find(connection, self.missing(events.clone())).await?;
+        let missing = self.missing(events.clone());
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.find(connection, missing).await?;
         let missing = self.missing(events);
         if missing.is_empty() {
             return Ok(());

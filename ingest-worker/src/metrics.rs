@@ -14,6 +14,7 @@ use crate::decode::RejectionClass;
 
 const RECORDS: &str = "analytics_ingest_records_total";
 const DEAD_LETTERS: &str = "analytics_ingest_dead_letters_total";
+const DISCONTINUITIES: &str = "analytics_ingest_discontinuities_total";
 const FENCED: &str = "analytics_ingest_fenced_partitions_total";
 const RETRIES: &str = "analytics_ingest_retries_total";
 const BATCH_EVENTS: &str = "analytics_ingest_batch_events";
@@ -98,6 +99,15 @@ label! {
     }
 }
 label! {
+    /// Why what Kafka holds of a partition does not continue what is stored. A person should know.
+    Discontinuity {
+        /// Records were gone before they were read.
+        Retention = "retention",
+        /// The topic was recreated or truncated.
+        NewIncarnation = "new_incarnation",
+    }
+}
+label! {
     /// Why a batch was written again, or a partition claimed again.
     RetryCause {
         /// PostgreSQL is away or out of something.
@@ -139,6 +149,10 @@ fn describe() {
     describe_counter!(
         FENCED,
         "Partitions left out of a batch because another worker has claimed them; that worker reads them"
+    );
+    describe_counter!(
+        DISCONTINUITIES,
+        "Times that a partition did not continue what is stored, by reason: records were gone before they were read, or the topic was recreated or truncated"
     );
     describe_counter!(RETRIES, "Batches written again and claims repeated, by cause");
     describe_histogram!(BATCH_EVENTS, Unit::Count, "Events per committed batch");
@@ -182,6 +196,9 @@ fn begin() {
     for cause in RetryCause::ALL {
         counter!(RETRIES, "cause" => cause.as_str()).increment(0);
     }
+    for reason in Discontinuity::ALL {
+        counter!(DISCONTINUITIES, "reason" => reason.as_str()).increment(0);
+    }
     fenced(0);
     partitions_owned(0);
     buffered_bytes(0);
@@ -215,6 +232,11 @@ pub fn dead_letter(class: RejectionClass, n: u64) {
 /// Partitions left out of a batch since another worker has claimed them.
 pub fn fenced(n: u64) {
     counter!(FENCED).increment(n);
+}
+
+/// A partition did not continue what is stored.
+pub fn discontinuity(reason: Discontinuity) {
+    counter!(DISCONTINUITIES, "reason" => reason.as_str()).increment(1);
 }
 
 /// A batch is about to be written again.
@@ -289,13 +311,21 @@ mod tests {
         partition_lag("a.b", 2, 7, 0.5);
         http_request("GET", "/health", 200, Duration::from_millis(1));
         let text = render(&handle);
-        for name in
-            [RECORDS, DEAD_LETTERS, RETRIES, FENCED, BUILD, LAG_RECORDS, "process_resident_memory_bytes"]
-        {
+        for name in [
+            RECORDS,
+            DEAD_LETTERS,
+            DISCONTINUITIES,
+            RETRIES,
+            FENCED,
+            BUILD,
+            LAG_RECORDS,
+            "process_resident_memory_bytes",
+        ] {
             assert!(text.contains(&format!("# HELP {name} ")), "{name} in {text}");
         }
         assert!(text.contains(r#"stage_duration_seconds_bucket{stage="commit",le="0.01"} 1"#), "{text}");
         assert!(text.contains(r#"analytics_ingest_lag_records{topic="a.b",partition="2"} 7"#), "{text}");
+        assert!(text.contains(r#"discontinuities_total{reason="new_incarnation"} 0"#), "{text}");
         assert!(!text.contains("quantile"), "{text}");
     }
 }

@@ -1,9 +1,9 @@
 use std::time::Duration;
 
-use ingest_worker::write::{Backend, WriteFailure};
+use ingest_worker::write::{Backend, Claimed, WriteFailure};
 use sqlx::{Connection as _, Executor as _, PgConnection, PgPool};
 
-use crate::given::{TOPIC, Worker, an_event, database, eventually, key};
+use crate::given::{TOPIC, Worker, an_event, database, eventually, key, ours};
 use crate::stored::{check_books, number, totals};
 
 const HOLD_ROW: &str = "BEGIN; SELECT FROM ingest_offsets WHERE partition = 0 FOR UPDATE";
@@ -36,26 +36,30 @@ async fn a_claim_counts_up_names_its_session_and_opens_a_ledger_row(pool: PgPool
 async fn a_partition_without_a_row_is_unknown_and_so_is_perhaps_its_topic(pool: PgPool) {
     let worker = Worker::holding(&pool, &[]).await;
     let backend = worker.recorder.backend();
-    let claim = async |partition| worker.claims.claim(&key(partition), backend).await.unwrap();
-    assert!(!claim(0).await.unwrap_err().topic_is_known);
+    let claim = async |partition, held| worker.claims.claim(&key(partition), backend, held).await;
+    for held in [None, Some(1)] {
+        assert_eq!(claim(0, held).await.unwrap(), Claimed::Unknown { topic_is_known: false });
+    }
     worker.claims.begin(TOPIC, &[(0, 5)]).await.unwrap();
-    assert_eq!(claim(0).await.unwrap().next_offset, 5);
-    assert!(claim(1).await.unwrap_err().topic_is_known);
-    assert_eq!(worker.claims.reclaim(&key(1), backend, 1).await.unwrap(), None);
+    assert_eq!(ours(claim(0, None).await).next_offset, 5);
+    // What was held and has no row any more: an older copy of the database.
+    for held in [None, Some(1)] {
+        assert_eq!(claim(1, held).await.unwrap(), Claimed::Unknown { topic_is_known: true });
+    }
 }
 
 #[sqlx::test(migrations = "../migrations")]
 async fn a_claim_is_renewed_only_while_nobody_else_has_claimed(pool: PgPool) {
     let mut first = Worker::holding(&pool, &[0]).await;
     let backend = first.recorder.backend().clone();
-    let renewed = first.claims.reclaim(&key(0), &backend, 1).await.unwrap().unwrap();
+    let renewed = ours(first.claims.claim(&key(0), &backend, Some(1)).await);
     assert_eq!(renewed.epoch, 2);
     // Its own former epoch is as stale as anybody's.
-    assert_eq!(first.claims.reclaim(&key(0), &backend, 1).await.unwrap(), None);
+    assert_eq!(first.claims.claim(&key(0), &backend, Some(1)).await.unwrap(), Claimed::Taken);
 
     let mut second = Worker::holding(&pool, &[0]).await;
     second.record_events(&[an_event(1)]).await;
-    assert_eq!(first.claims.reclaim(&key(0), &backend, 2).await.unwrap(), None);
+    assert_eq!(first.claims.claim(&key(0), &backend, Some(2)).await.unwrap(), Claimed::Taken);
     let pid = i64::from(second.recorder.backend().pid);
     assert_eq!(number(&pool, "SELECT backend_pid::bigint FROM ingest_offsets").await, pid);
     first.positions.insert(0, (renewed, 0));
@@ -102,8 +106,8 @@ async fn a_frozen_predecessor_is_ended_and_only_it(pool: PgPool) {
     successor.record_events(&[an_event(1)]).await;
     // It wakes: neither its session nor its epoch is there any more.
     assert!(frozen.try_record(frozen.batch().event(0, &an_event(1))).await.is_err());
-    let renewed = frozen.claims.reclaim(&key(0), &backend, 1).await.unwrap();
-    assert_eq!(renewed, None);
+    let renewed = frozen.claims.claim(&key(0), &backend, Some(1)).await.unwrap();
+    assert_eq!(renewed, Claimed::Taken);
     assert_eq!(totals(&pool, 0).await.events, 1);
     check_books(&pool).await;
 }
@@ -115,11 +119,11 @@ async fn a_stranger_that_holds_the_row_is_waited_for(pool: PgPool) {
     let mut stranger = PgConnection::connect_with(&pool.connect_options()).await.unwrap();
     stranger.execute(HOLD_ROW).await.unwrap();
 
-    let refused = worker.claims.claim(&key(0), worker.recorder.backend()).await.unwrap_err();
+    let refused = worker.claims.claim(&key(0), worker.recorder.backend(), None).await.unwrap_err();
     assert!(matches!(refused, WriteFailure::PredecessorAlive), "{refused}");
     stranger.execute("COMMIT").await.expect("nobody ended the stranger");
     assert!(is_alive(&pool, predecessor.recorder.backend()).await, "it held nothing");
-    let claim = worker.claims.claim(&key(0), worker.recorder.backend()).await.unwrap().unwrap();
+    let claim = ours(worker.claims.claim(&key(0), worker.recorder.backend(), None).await);
     assert_eq!(claim.epoch, 2);
 }
 
@@ -133,7 +137,7 @@ async fn another_session_with_the_recorded_pid_is_no_predecessor(pool: PgPool) {
         .unwrap();
     holder.recorder.connection().execute(HOLD_ROW).await.unwrap();
     let worker = Worker::holding(&pool, &[]).await;
-    let refused = worker.claims.claim(&key(0), worker.recorder.backend()).await.unwrap_err();
+    let refused = worker.claims.claim(&key(0), worker.recorder.backend(), None).await.unwrap_err();
 
     assert!(matches!(refused, WriteFailure::PredecessorAlive), "{refused}");
     assert!(is_alive(&pool, holder.recorder.backend()).await);
@@ -153,6 +157,32 @@ async fn a_renewal_waits_for_an_open_transaction_of_the_former_session(pool: PgP
         former.recorder.connection().execute("COMMIT").await.unwrap();
     };
     let key = key(0);
-    let (renewed, ()) = tokio::join!(next.claims.reclaim(&key, &backend, 1), end);
-    assert_eq!(renewed.unwrap().unwrap().epoch, 2);
+    let (renewed, ()) = tokio::join!(next.claims.claim(&key, &backend, Some(1)), end);
+    assert_eq!(ours(renewed).epoch, 2);
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_renewal_ends_the_own_former_session_that_holds_the_row(pool: PgPool) {
+    // As after a network that died: the server does not know yet, and waits for a client that went on elsewhere.
+    let mut former = Worker::holding(&pool, &[0]).await;
+    former.recorder.connection().execute(HOLD_ROW).await.unwrap();
+    let next = Worker::holding(&pool, &[]).await;
+    let renewed = ours(next.claims.claim(&key(0), next.recorder.backend(), Some(1)).await);
+
+    assert_eq!(renewed.epoch, 2);
+    assert!(!is_alive(&pool, former.recorder.backend()).await);
+    check_books(&pool).await;
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn the_lane_that_claims_is_not_its_own_frozen_predecessor(pool: PgPool) {
+    let mut worker = Worker::holding(&pool, &[0]).await;
+    worker.recorder.connection().execute(HOLD_ROW).await.unwrap();
+    let backend = worker.recorder.backend().clone();
+    for held in [None, Some(1)] {
+        let refused = worker.claims.claim(&key(0), &backend, held).await.unwrap_err();
+        assert!(matches!(refused, WriteFailure::PredecessorAlive), "{refused}");
+    }
+    worker.recorder.connection().execute("COMMIT").await.expect("its session lives");
+    assert_eq!(worker.claim(0).await.epoch, 2);
 }

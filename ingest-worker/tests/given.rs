@@ -7,7 +7,7 @@ use ingest_worker::batch::{Batch, Claim, Fate, LastRecord};
 use ingest_worker::commands::{Advanced, RecordFailure, Recorded, Recorder};
 use ingest_worker::consume::{KafkaRecord, PartitionKey, RecordTimestamp, TimestampKind};
 use ingest_worker::decode::{Rejection, RejectionClass};
-use ingest_worker::write::{Claims, DatabaseSettings};
+use ingest_worker::write::{Claimed, Claims, DatabaseSettings, WriteFailure};
 use shared::analytics::{Actor, AnalyticsEvent, EventId, EventParts, EventType, Payload, Source, Tenant};
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
@@ -48,6 +48,14 @@ pub fn database(pool: &PgPool) -> DatabaseSettings {
 
 pub fn settings(options: PgConnectOptions) -> DatabaseSettings {
     DatabaseSettings { options, claim_lock_timeout: Duration::from_secs(1) }
+}
+
+/// The claim that was made.
+pub fn ours(claimed: Result<Claimed, WriteFailure>) -> Claim {
+    match claimed {
+        Ok(Claimed::Ours(claim)) => claim,
+        other => panic!("not ours: {other:?}"),
+    }
 }
 
 /// The parts of an event, to be changed before it is made.
@@ -139,7 +147,7 @@ impl Worker {
 
     pub async fn claim(&mut self, partition: i32) -> Claim {
         self.claims.begin(TOPIC, &[(partition, 0)]).await.unwrap();
-        let claim = self.claims.claim(&key(partition), self.recorder.backend()).await.unwrap().unwrap();
+        let claim = ours(self.claims.claim(&key(partition), self.recorder.backend(), None).await);
         self.positions.insert(partition, (claim.clone(), claim.next_offset));
         claim
     }

@@ -1,7 +1,7 @@
 use ingest_worker::commands::RecordFailure;
 use sqlx::{AssertSqlSafe, PgPool};
 
-use crate::given::{Records, Worker, an_event, uuid};
+use crate::given::{Records, Worker, an_event, ours, uuid};
 use crate::stored::{check_books, events, everything, next_offset};
 
 /// From now on whatever writes this table meets the SQLSTATE; `kind` is the trigger's, with its event.
@@ -43,7 +43,7 @@ async fn fails_whole_then_succeeds(
     let mut next = Worker::holding(pool, &[]).await;
     for (partition, (claim, position)) in &worker.positions {
         let key = crate::given::key(*partition);
-        let renewed = next.claims.reclaim(&key, next.recorder.backend(), claim.epoch).await.unwrap().unwrap();
+        let renewed = ours(next.claims.claim(&key, next.recorder.backend(), Some(claim.epoch)).await);
         assert_eq!(renewed.next_offset, *position, "{what}: the commit did not happen");
         next.positions.insert(*partition, (renewed, *position));
     }

@@ -14,7 +14,7 @@ use crate::consume::{KafkaRecord, PartitionKey, ToConsumer};
 use crate::decode::{Decoded, Limits, decode};
 use crate::metrics::{self, Stage};
 use crate::normalize::Normalizer;
-use crate::write::{Backend, Claims, WriteFailure};
+use crate::write::{Backend, Claimed, Claims, WriteFailure};
 
 /// What the Kafka thread gives a lane, in order.
 #[derive(Debug)]
@@ -307,14 +307,14 @@ impl Lane {
         for (key, epoch) in held {
             let mut backoff = Backoff::default();
             let renewed = loop {
-                match self.claims.reclaim(&key, backend, epoch).await {
+                match self.claims.claim(&key, backend, Some(epoch)).await {
                     Ok(renewed) => break renewed,
                     Err(WriteFailure::Defect(message)) => anyhow::bail!("claim of {key}: {message}"),
                     Err(_) if stop.is_cancelled() => return Ok(()),
                     Err(_) => backoff.wait().await,
                 }
             };
-            let message = if let Some(claim) = renewed {
+            let message = if let Claimed::Ours(claim) = renewed {
                 state.cursors.insert(key.clone(), Cursor::new(claim.clone()));
                 ToConsumer::Reclaimed { key, claim }
             } else {

@@ -15,7 +15,7 @@ use crate::commands::{Advanced, Backoff};
 use crate::health::Health;
 use crate::metrics::{self, RetryCause};
 use crate::telemetry::Throttle;
-use crate::write::{Backend, Claims, Unknown, WriteFailure};
+use crate::write::{Backend, Claimed, Claims, WriteFailure};
 
 /// Pause before Kafka is asked again for a partition's offsets.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -27,7 +27,7 @@ static CLAIMS_LINE: Throttle = Throttle::new(Duration::from_secs(30));
 #[derive(Debug)]
 pub enum ToConsumer {
     /// A partition's claim was made in the n-th attempt, or the partition has no row yet.
-    Claimed(PartitionKey, u64, Result<Claim, Unknown>),
+    Claimed(PartitionKey, u64, Claimed),
     /// The lane has renewed its claim after a reconnect: fetching starts anew.
     Reclaimed {
         /// Of this partition.
@@ -96,8 +96,10 @@ impl Consumer {
                     let standing = self.assignment.get_mut(&key.topic, key.partition);
                     if matches!(standing, Some(Standing::Claiming(latest, _)) if *latest == attempt) {
                         match answer {
-                            Ok(claim) => self.read(key, &claim, true),
-                            Err(unknown) => self.begin(key, unknown),
+                            Claimed::Ours(claim) => self.read(key, &claim, true),
+                            Claimed::Unknown { topic_is_known } => self.begin(key, topic_is_known),
+                            // Only a claim of what was held before is refused.
+                            Claimed::Taken => self.assignment.lose(&key),
                         }
                     }
                 }
@@ -141,11 +143,11 @@ impl Consumer {
     }
 
     /// Nothing is stored of this partition: writes down where it begins, and claims it then.
-    fn begin(&mut self, key: PartitionKey, unknown: Unknown) {
+    fn begin(&mut self, key: PartitionKey, topic_is_known: bool) {
         let Some(appeared_later) = self.appeared_later(&key.topic) else {
             return self.start_claim(key, ASK_AGAIN, Vec::new());
         };
-        let starts = if unknown.topic_is_known || appeared_later {
+        let starts = if topic_is_known || appeared_later {
             position::watermarks(&self.consumer, &key).map(|(low, _)| vec![(key.partition, low)])
         } else {
             position::starts_of_topic(&self.consumer, &key.topic, self.settings.start_at)
@@ -276,7 +278,7 @@ async fn claim_patiently(
     starts: &[(i32, i64)],
     mut backend: watch::Receiver<Option<Backend>>,
     health: &Health,
-) -> Result<Result<Claim, Unknown>, String> {
+) -> Result<Claimed, String> {
     let mut backoff = Backoff::default();
     loop {
         let lane = match backend.wait_for(Option::is_some).await.map(|backend| backend.clone()) {
@@ -288,7 +290,7 @@ async fn claim_patiently(
             if !starts.is_empty() {
                 claims.begin(&key.topic, starts).await?;
             }
-            claims.claim(key, &lane).await
+            claims.claim(key, &lane, None).await
         };
         match claimed.await {
             Ok(claim) => return Ok(claim),

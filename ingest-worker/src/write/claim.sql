@@ -1,5 +1,5 @@
--- One statement, committed by itself: the next epoch, the lane's backend, and the claim's own ledger row. With $7 it is a
--- re-claim: only if nobody else has claimed since.
+-- One statement, committed by itself: the next epoch, the lane's backend, and the claim's own ledger row. With $7,
+-- what this worker held: only if nobody else has claimed since.
 WITH claimed AS (
     UPDATE ingest_offsets SET
         epoch = epoch + 1,

@@ -1,5 +1,7 @@
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::postgres::PgArguments;
+use sqlx::query::QueryAs;
+use sqlx::{PgConnection, Postgres};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::connect::DatabaseSettings;
@@ -8,6 +10,7 @@ use super::failure::{Statement, WriteFailure};
 use super::rule_identities;
 use crate::batch::{Claim, LastRecord};
 use crate::consume::PartitionKey;
+use crate::metrics::{self, Discontinuity, RecordOutcome};
 use crate::normalize::RuleIdentity;
 
 /// The PostgreSQL session of a lane: with its start, a pid is unique.
@@ -31,11 +34,18 @@ pub struct Claims {
     claimant: Mutex<Option<i32>>,
 }
 
-/// What a claim of a partition that has no row yet needs to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unknown {
-    /// Other partitions of the topic have a row, so this one was added later.
-    pub topic_is_known: bool,
+/// What came of a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// The partition is ours.
+    Ours(Claim),
+    /// It has no row yet, or no more: PostgreSQL may have been restored from a copy older than the partition.
+    Unknown {
+        /// Other partitions of the topic have one, so this one was added later.
+        topic_is_known: bool,
+    },
+    /// Another worker has claimed it since.
+    Taken,
 }
 
 #[derive(sqlx::FromRow)]
@@ -47,6 +57,8 @@ struct ClaimRow {
     last_fingerprint: Option<Vec<u8>>,
     last_timestamp: Option<DateTime<Utc>>,
 }
+
+type ClaimStatement<'s> = QueryAs<'s, Postgres, ClaimRow, PgArguments>;
 
 impl Claims {
     /// Before anything is claimed: what the ids of upstream events are made of must not have changed.
@@ -69,7 +81,9 @@ impl Claims {
         }
     }
 
-    /// Claims a partition that Kafka has assigned, whoever holds it.
+    /// Claims a partition. `held`: none after an assignment by Kafka, whoever holds it; else the epoch under which this
+    /// worker held it, and only if nobody has claimed it since. Waits for a transaction that is still open, so its answer
+    /// is also how a commit of unknown outcome went.
     ///
     /// # Errors
     /// `PredecessorAlive` if its row stays locked; else as [`WriteFailure`] says.
@@ -77,38 +91,16 @@ impl Claims {
         &self,
         key: &PartitionKey,
         backend: &Backend,
-    ) -> Result<Result<Claim, Unknown>, WriteFailure> {
-        let taken = match self.take(key, backend, None).await {
-            Err(WriteFailure::PredecessorAlive) => self.take_from_frozen(key, backend).await?,
+        held: Option<i64>,
+    ) -> Result<Claimed, WriteFailure> {
+        let taken = match self.take(key, backend, held).await {
+            Err(WriteFailure::PredecessorAlive) => self.take_from_frozen(key, backend, held).await?,
             taken => taken?,
         };
-        if let Some(claim) = taken {
-            return Ok(Ok(claim));
+        match taken {
+            Some(claim) => Ok(Claimed::Ours(claim)),
+            None => self.why_not(key, held).await,
         }
-        let mut lease = self.lease().await?;
-        let known = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM ingest_offsets WHERE consumer_group = $1::text AND topic = $2::text)",
-        )
-        .bind(&self.group)
-        .bind(&*key.topic)
-        .fetch_one(&mut lease.connection);
-        let known = answered(Statement::Other, known).await;
-        let topic_is_known = lease.give_back(known)?;
-        Ok(Err(Unknown { topic_is_known }))
-    }
-
-    /// Claims again what this worker held under `epoch`; none if another has claimed it since. Waits for a transaction
-    /// that is still open, so its answer is also how a commit of unknown outcome went.
-    ///
-    /// # Errors
-    /// As for [`Claims::claim`].
-    pub async fn reclaim(
-        &self,
-        key: &PartitionKey,
-        backend: &Backend,
-        epoch: i64,
-    ) -> Result<Option<Claim>, WriteFailure> {
-        self.take(key, backend, Some(epoch)).await
     }
 
     /// Writes where reading begins, for partitions that have no row.
@@ -127,22 +119,96 @@ impl Claims {
         lease.give_back(begun).map(drop)
     }
 
+    /// The topic was recreated or truncated, so that nothing of it continues what is stored: reading begins anew at `start`,
+    /// the ledger says where the old incarnation ended. None if another worker has claimed since.
+    ///
+    /// # Errors
+    /// As for [`Claims::claim`], but whoever holds the row is waited for.
+    pub async fn begin_incarnation(
+        &self,
+        key: &PartitionKey,
+        claim: &Claim,
+        start: i64,
+    ) -> Result<Option<Claim>, WriteFailure> {
+        let statement = sqlx::query_as(include_str!("claim_incarnation.sql"))
+            .bind(&self.group)
+            .bind(&*key.topic)
+            .bind(key.partition)
+            .bind(claim.epoch)
+            .bind(start);
+        let begun = self.ask(statement).await?;
+        if let Some(begun) = &begun {
+            metrics::discontinuity(Discontinuity::NewIncarnation);
+            tracing::warn!(
+                kafka.topic = &*key.topic,
+                kafka.partition = key.partition,
+                incarnation = begun.incarnation,
+                start,
+                "the topic was recreated or truncated: reading begins anew"
+            );
+        }
+        Ok(begun)
+    }
+
+    /// Retention has passed the stored offset: what is gone becomes a gap, reading goes on at `low`. The last record stays
+    /// known; should the topic be recreated, it still tells. None if another worker has claimed since, or if something was
+    /// written under `claim`.
+    ///
+    /// # Errors
+    /// As for [`Claims::begin_incarnation`].
+    pub async fn pass_retention(
+        &self,
+        key: &PartitionKey,
+        claim: &Claim,
+        low: i64,
+    ) -> Result<Option<Claim>, WriteFailure> {
+        if low <= claim.next_offset {
+            return Ok(Some(claim.clone())); // Nothing is gone.
+        }
+        let statement = sqlx::query_as(include_str!("claim_after_retention.sql"))
+            .bind(&self.group)
+            .bind(&*key.topic)
+            .bind(key.partition)
+            .bind(claim.epoch)
+            .bind(claim.next_offset)
+            .bind(low);
+        let passed = self.ask(statement).await?;
+        if passed.is_some() {
+            let gone = low - claim.next_offset;
+            metrics::discontinuity(Discontinuity::Retention);
+            metrics::records(RecordOutcome::Gap, gone.unsigned_abs());
+            tracing::warn!(
+                kafka.topic = &*key.topic,
+                kafka.partition = key.partition,
+                from = claim.next_offset,
+                to = low,
+                gone,
+                "retention has passed the stored offset: what is gone is a gap"
+            );
+        }
+        Ok(passed)
+    }
+
     /// The predecessor has held the row for a whole lock time-out. While the claim waits for a second one, the session
-    /// that the row names is ended, if that is what the claim waits for; anybody else is only waited for.
+    /// that the row names is ended, if that is what the claim waits for and if it is not the very lane that claims: that one
+    /// is not frozen, it writes. Anybody else is only waited for.
     async fn take_from_frozen(
         &self,
         key: &PartitionKey,
         backend: &Backend,
+        held: Option<i64>,
     ) -> Result<Option<Claim>, WriteFailure> {
         let end_predecessor = async {
             tokio::time::sleep(self.database.claim_lock_timeout / 4).await;
             let Some(claimant) = *self.claimant.lock().await else { return Ok(()) };
-            let mut connection = self.database.connect().await?;
+            let mut connection = self.database.session().await?;
             let ended: Option<bool> = sqlx::query_scalar(include_str!("claims_end_predecessor.sql"))
                 .bind(&self.group)
                 .bind(&*key.topic)
                 .bind(key.partition)
                 .bind(claimant)
+                .bind(backend.pid)
+                .bind(backend.start)
                 .fetch_optional(&mut connection)
                 .await?;
             if ended == Some(true) {
@@ -152,15 +218,13 @@ impl Claims {
                     "ended a frozen predecessor"
                 );
             }
-            Ok::<(), sqlx::Error>(())
+            Ok(())
         };
-        let (taken, ended) = tokio::join!(self.take(key, backend, None), end_predecessor);
+        let (taken, ended) = tokio::join!(self.take(key, backend, held), within(ANSWER, end_predecessor));
         match taken {
-            Ok(Some(claim)) => Ok(Some(claim)),
-            taken => {
-                ended?;
-                taken
-            }
+            // Why it could not be ended says more than that it is still there.
+            Err(WriteFailure::PredecessorAlive) => ended.and(taken),
+            taken => taken,
         }
     }
 
@@ -168,19 +232,41 @@ impl Claims {
         &self,
         key: &PartitionKey,
         backend: &Backend,
-        epoch: Option<i64>,
+        held: Option<i64>,
     ) -> Result<Option<Claim>, WriteFailure> {
-        let mut lease = self.lease().await?;
-        let claimed = sqlx::query_as::<_, ClaimRow>(include_str!("claim.sql"))
+        let statement = sqlx::query_as(include_str!("claim.sql"))
             .bind(&self.group)
             .bind(&*key.topic)
             .bind(key.partition)
             .bind(backend.pid)
             .bind(backend.start)
             .bind(&self.worker)
-            .bind(epoch)
-            .fetch_optional(&mut lease.connection);
-        let claimed = answered(Statement::Claim, claimed).await;
+            .bind(held);
+        self.ask(statement).await
+    }
+
+    /// No row came back.
+    async fn why_not(&self, key: &PartitionKey, held: Option<i64>) -> Result<Claimed, WriteFailure> {
+        let mut lease = self.lease().await?;
+        let known = sqlx::query_as(include_str!("claims_known.sql"))
+            .bind(&self.group)
+            .bind(&*key.topic)
+            .bind(key.partition)
+            .fetch_one(&mut lease.connection);
+        let known = answered(Statement::Other, known).await;
+        let (partition_is_known, topic_is_known): (bool, bool) = lease.give_back(known)?;
+        // Whoever holds nothing and finds a row now was not the first to begin: it claims again.
+        Ok(if partition_is_known && held.is_some() {
+            Claimed::Taken
+        } else {
+            Claimed::Unknown { topic_is_known }
+        })
+    }
+
+    /// One statement that claims: auto-committed, so that nobody can hold it open.
+    async fn ask(&self, statement: ClaimStatement<'_>) -> Result<Option<Claim>, WriteFailure> {
+        let mut lease = self.lease().await?;
+        let claimed = answered(Statement::Claim, statement.fetch_optional(&mut lease.connection)).await;
         Ok(lease.give_back(claimed)?.map(Claim::from))
     }
 
@@ -196,7 +282,7 @@ impl Claims {
     }
 
     async fn connect(&self) -> Result<PgConnection, WriteFailure> {
-        let mut fresh = self.database.connect().await?;
+        let mut fresh = self.database.session().await?;
         let millis = self.database.claim_lock_timeout.as_millis().to_string();
         sqlx::query("SELECT set_config('lock_timeout', $1::text, false)")
             .bind(millis)

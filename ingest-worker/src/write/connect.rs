@@ -5,16 +5,22 @@ use sqlx::{
     postgres::{PgConnectOptions, PgSslMode},
 };
 
+use super::failure::{Statement, WriteFailure, needs_a_person};
 use crate::config::{Faults, Secret};
+use crate::telemetry::Throttle;
 
 /// How long a connection may take, the settings of its session included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What every session of ours is set to. Keep-alives free the locks of a host that vanished; a frozen process is ended
+/// A login that is refused is worth a line this often.
+static LOCKED_OUT_LINE: Throttle = Throttle::new(Duration::from_secs(30));
+
+/// What every session of ours is set to. Lock and compare needs a statement that waited to see what it waited for, whatever
+/// isolation the database has by default. Keep-alives free the locks of a host that vanished; a frozen process is ended
 /// by `pg_terminate_backend`.
 const SESSION: &str = "\
     SET search_path = public; SET client_min_messages = 'warning'; SET TimeZone = 'UTC'; SET lock_timeout = '10s'; SET statement_timeout = '60s'; \
-    SET idle_in_transaction_session_timeout = '30s'; \
+    SET idle_in_transaction_session_timeout = '30s'; SET default_transaction_isolation = 'read committed'; \
     SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 6";
 
 /// Where PostgreSQL is.
@@ -137,7 +143,24 @@ impl DatabaseSettings {
         format!("{}@{}:{}/{database}", options.get_username(), options.get_host(), options.get_port())
     }
 
-    /// One long-lived connection, its session set.
+    /// One long-lived connection, its session set, for whoever writes; [`Statement::Connect`] tells what becomes of a refusal.
+    ///
+    /// # Errors
+    /// As [`WriteFailure`] says.
+    pub async fn session(&self) -> Result<PgConnection, WriteFailure> {
+        let connection = self.connect().await;
+        connection.map_err(|error| {
+            if needs_a_person(&error)
+                && let Some(suppressed) = LOCKED_OUT_LINE.pass()
+            {
+                let target = self.target();
+                tracing::error!(%error, target, suppressed, "PostgreSQL does not let this login in");
+            }
+            WriteFailure::of(Statement::Connect, &error)
+        })
+    }
+
+    /// The same, with PostgreSQL's own error.
     ///
     /// # Errors
     /// As PostgreSQL says; an I/O error after ten seconds, or if this server takes no writes: the caller tries again.

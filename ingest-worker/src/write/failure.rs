@@ -4,6 +4,8 @@ use uuid::Uuid;
 /// The step of the transaction that failed. What an SQLSTATE means depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statement {
+    /// The connection itself, with the settings of its session.
+    Connect,
     /// The claim of a partition.
     Claim,
     /// The binary COPY straight into `analytics_events`.
@@ -56,6 +58,11 @@ impl WriteFailure {
             // They blame our encoder, whatever the record holds.
             "22P03" | "22P04" | "08P01" | "XX000" => Self::Defect(message),
             "55P03" if statement == Statement::Claim => Self::PredecessorAlive,
+            // A password that is being rotated, a grant or a database that is being restored: whoever mends it should not
+            // have to start the workers again.
+            code if statement == Statement::Connect && is_locked_out(code) => {
+                Self::Unavailable(format!("it does not let this login in: {message}"))
+            }
             code if events && matches!(class(code), "22" | "23" | "54") => {
                 Self::Refused { event: None, message }
             }
@@ -77,6 +84,17 @@ impl WriteFailure {
             _ => Self::Defect(error.to_string()),
         }
     }
+}
+
+/// Whether PostgreSQL refuses a connection for who asks or for what database is asked for.
+fn is_locked_out(code: &str) -> bool {
+    matches!(class(code), "28" | "3D") || code == "42501"
+}
+
+/// Whether this refusal of a connection is one that a person must act upon.
+#[must_use]
+pub fn needs_a_person(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| is_locked_out(&code))
 }
 
 /// The row of a COPY that the error names, counted from 0.

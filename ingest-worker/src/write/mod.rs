@@ -17,7 +17,7 @@ pub mod series;
 pub mod shard;
 pub mod rule_identities;
 
-pub use claims::{Backend, Claims, Unknown};
+pub use claims::{Backend, Claimed, Claims};
 pub use connect::{DatabaseArgs, DatabaseSettings};
 pub use deadline::{ANSWER, within};
 pub use failure::{Statement, WriteFailure};

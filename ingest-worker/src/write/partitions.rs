@@ -89,7 +89,7 @@ pub async fn keep_partitions_ahead(
 }
 
 async fn make_ahead(database: &DatabaseSettings) -> Result<(), WriteFailure> {
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     let now = clock::now();
     let ahead = now.checked_add_months(LOOK_AHEAD).unwrap_or(now);
     Partitions::default().ensure(&mut connection, [now, ahead].into_iter()).await

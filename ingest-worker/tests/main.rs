@@ -11,6 +11,8 @@ mod stored;
 mod statements;
 mod transaction;
 mod duplicates;
+mod repeats;
+mod incarnations;
 mod fencing;
 mod retention;
 mod lanes;

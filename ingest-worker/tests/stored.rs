@@ -75,8 +75,17 @@ pub async fn check_books(pool: &PgPool) {
         ),
         (
             "SELECT l::text FROM ingest_ledger l WHERE to_offset - from_offset
-                 <> events + duplicates + dead_letters + tombstones + gaps + expired",
+                 <> events + duplicates + dead_letters + tombstones + gaps + expired AND reason <> 'not_delivered'",
             "a ledger row does not add up to its range",
+        ),
+        (
+            "SELECT l::text FROM ingest_ledger l WHERE reason = 'not_delivered' AND NOT (gaps BETWEEN 1 AND to_offset - from_offset
+                 AND events + duplicates + dead_letters + tombstones + expired = 0
+                 AND EXISTS (SELECT FROM ingest_ledger c WHERE c.reason = 'consumed' AND c.gaps = l.gaps
+                     AND (c.consumer_group, c.topic, c.partition, c.incarnation, c.epoch, c.from_offset)
+                         = (l.consumer_group, l.topic, l.partition, l.incarnation, l.epoch, l.from_offset)
+                     AND c.to_offset >= l.to_offset))",
+            "the holes of a claim are not those of its row",
         ),
         (
             "SELECT i::text FROM event_ids i JOIN event_retention ON i.occurred_at >= horizon

@@ -100,20 +100,29 @@ async fn the_last_record_of_each_partition_is_remembered(pool: PgPool) {
     check_books(&pool).await;
 }
 
+/// `(epoch, from, to, gaps)` of the holes in the ledger.
+async fn holes(pool: &PgPool) -> Vec<(i64, i64, i64, i64)> {
+    let statement = "SELECT epoch, from_offset, to_offset, gaps FROM ingest_ledger WHERE reason = 'not_delivered' ORDER BY 1";
+    sqlx::query_as(statement).fetch_all(pool).await.unwrap()
+}
+
 #[sqlx::test(migrations = "../migrations")]
-async fn a_gap_is_booked_in_totals_and_ledger(pool: PgPool) {
+async fn the_holes_of_a_claim_are_one_ledger_row_that_its_batches_extend(pool: PgPool) {
     let mut worker = Worker::holding(&pool, &[0]).await;
     let records = worker.batch().gap(0, 4).event(0, &an_event(1)).gap(0, 1).tombstone(0).end_beyond(0, 2);
     worker.record(records).await;
 
     assert_eq!(totals(&pool, 0).await, Totals { events: 1, tombstones: 1, gaps: 7, ..Totals::default() });
-    let gaps: Vec<(i64, i64, i64)> = sqlx::query_as(
-        "SELECT from_offset, to_offset, gaps FROM ingest_ledger WHERE reason = 'not_delivered' ORDER BY 1",
-    )
-    .fetch_all(&pool)
-    .await
-    .unwrap();
-    assert_eq!(gaps, [(0, 4, 4), (5, 6, 1), (7, 9, 2)]);
+    assert_eq!(holes(&pool).await, [(1, 0, 9, 7)]);
+    check_books(&pool).await;
+    // A batch without a hole leaves it where the last one ends.
+    worker.record_events(&[an_event(2)]).await;
+    assert_eq!(holes(&pool).await, [(1, 0, 9, 7)]);
+    worker.record(worker.batch().gap(0, 3).event(0, &an_event(3)).event(0, &an_event(4))).await;
+    assert_eq!(holes(&pool).await, [(1, 0, 13, 10)]);
+    worker.claim(0).await;
+    worker.record(worker.batch().event(0, &an_event(5)).gap(0, 1).event(0, &an_event(6))).await;
+    assert_eq!(holes(&pool).await, [(1, 0, 13, 10), (2, 15, 17, 1)]);
     check_books(&pool).await;
 }
 

@@ -15,7 +15,7 @@ use crate::commands::{
 use crate::consume::PartitionKey;
 use crate::health::Health;
 use crate::metrics::{self, Door};
-use crate::write::{ANSWER, Claims, DatabaseSettings, WriteFailure, within};
+use crate::write::{ANSWER, Claimed, Claims, DatabaseSettings, WriteFailure, within};
 
 /// The topic under which HTTP commands stand in `ingest_offsets`.
 pub const HTTP_TOPIC: &str = "@http";
@@ -92,9 +92,11 @@ impl CommandLane {
         let shard = i32::from(recorder.shard());
         let key = PartitionKey { topic: Arc::from(HTTP_TOPIC), partition: shard };
         self.claims.begin(HTTP_TOPIC, &[(shard, 0)]).await?;
-        match self.claims.claim(&key, recorder.backend()).await? {
-            Ok(claim) => Ok(Session { recorder, key, next_offset: claim.next_offset, claim }),
-            Err(_) => Err(WriteFailure::Unavailable(format!("{key} has no row"))),
+        match self.claims.claim(&key, recorder.backend(), None).await? {
+            Claimed::Ours(claim) => Ok(Session { recorder, key, next_offset: claim.next_offset, claim }),
+            Claimed::Unknown { .. } | Claimed::Taken => {
+                Err(WriteFailure::Unavailable(format!("{key} has no row")))
+            }
         }
     }
 
@@ -176,21 +178,21 @@ impl Session {
         };
         self.next_offset = advanced.next_offset;
         metrics::batch(Door::Http, events, bytes);
-        let mut stored = self.stored_before(waiting, &recorded).await?;
-        let mut new = recorded.new.clone();
-        for command in waiting.drain(..) {
+        let stored = self.stored_before(waiting, &recorded).await?;
+        let mut answered = HashSet::new();
+        for (number, command) in waiting.drain(..).enumerate() {
             let id = command.event.id().uuid();
-            let result = if new.remove(&id) {
+            let result = if recorded.new_commands.contains(&number) {
                 Ok(receipt(&command.event, &recorded))
-            } else if let Some((_, message)) = recorded.refused.iter().find(|(refused, _)| *refused == id) {
+            } else if let Some(message) = recorded.refused.get(&number) {
                 Err(CommandFailure::Refused(message.clone()))
             } else if let Some(horizon) =
                 recorded.horizon.filter(|horizon| command.event.occurred_at() < *horizon)
             {
                 Err(CommandFailure::Expired { horizon: instant::format(horizon) })
-            } else if let Some(receipt) = stored.get_mut(&id) {
-                // Ours, from the commit whose outcome was unknown: it was no repeat for the client.
-                let repeated = !resent.contains(&id);
+            } else if let Some(receipt) = stored.get(&id) {
+                // Ours, from the commit whose outcome was unknown: for one of its clients it was no repeat.
+                let repeated = !resent.contains(&id) || !answered.insert(id);
                 Ok(Receipt { repeated, ..receipt.clone() })
             } else {
                 Err(CommandFailure::Refused(
@@ -209,15 +211,10 @@ impl Session {
         commands: &[RecordEvent],
         recorded: &Recorded,
     ) -> Result<HashMap<Uuid, Receipt>, RecordFailure> {
-        let mut seen = HashSet::new();
-        let repeats: Vec<_> = commands
-            .iter()
-            .map(|command| &command.event)
-            .filter(|event| {
-                let id = event.id().uuid();
-                !recorded.new.contains(&id) || !seen.insert(id)
-            })
-            .collect();
+        let repeats = commands.iter().enumerate().filter(|(number, _)| {
+            !recorded.new_commands.contains(number) && !recorded.refused.contains_key(number)
+        });
+        let repeats: Vec<_> = repeats.map(|(_, command)| &command.event).collect();
         Ok(within(ANSWER, find_stored(self.recorder.connection(), &repeats)).await?)
     }
 }

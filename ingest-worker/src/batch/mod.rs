@@ -79,10 +79,22 @@ pub struct BatchEvent {
     pub event: AnalyticsEvent,
     /// Index of its partition in the batch.
     pub partition: usize,
-    /// The record, should PostgreSQL refuse the row; none for HTTP.
-    pub record: Option<Box<KafkaRecord>>,
-    /// Hash of the request; none for Kafka.
-    pub request_hash: Option<[u8; 32]>,
+    /// What brought it.
+    pub origin: Origin,
+}
+
+/// What brought an event.
+#[derive(Debug)]
+pub enum Origin {
+    /// This record, which becomes a dead letter should PostgreSQL refuse the row.
+    Record(Box<KafkaRecord>),
+    /// An HTTP command.
+    Command {
+        /// Counts the commands of the batch from 0.
+        number: usize,
+        /// Hash of the request.
+        request_hash: [u8; 32],
+    },
 }
 
 /// A record that becomes a dead letter.
@@ -107,10 +119,10 @@ pub struct PartitionRange {
     pub from: i64,
     /// First offset after the range.
     pub next: i64,
-    /// All but events and expired, which PostgreSQL decides.
+    /// All but events, duplicates and expired, which PostgreSQL decides.
     pub totals: Totals,
-    /// Offsets `[from, to)` that held no record for us.
-    pub gaps: Vec<(i64, i64)>,
+    /// Where the last hole ends, if there is one: offsets that held no record for us.
+    pub hole_end: Option<i64>,
     /// The last record of the range; none if it is all gap.
     pub last: Option<LastRecord>,
 }
@@ -121,6 +133,8 @@ pub struct Batch {
     partitions: Vec<PartitionRange>,
     by_key: HashMap<PartitionKey, usize>,
     events: Vec<BatchEvent>,
+    /// Events whose id another one of the batch has, by position.
+    repeats: Vec<BatchEvent>,
     refused: Vec<Refused>,
     ids: HashSet<Uuid>,
     records: usize,
@@ -143,7 +157,7 @@ impl Batch {
             }
         }
         match fate {
-            Fate::Event(event) => self.push_event(index, event, Some(Box::new(record)), None),
+            Fate::Event(event) => self.push_event(index, event, Origin::Record(Box::new(record))),
             Fate::Rejected(rejection) => {
                 self.refused.push(Refused { partition: index, record: Box::new(record), rejection });
             }
@@ -176,28 +190,20 @@ impl Batch {
         event: AnalyticsEvent,
         request_hash: [u8; 32],
     ) {
+        let number = self.records;
         self.records += 1;
         self.bytes += event.payload().as_str().len();
         let index = self.range(key, claim, from);
         if let Some(range) = self.partitions.get_mut(index) {
             range.next += 1;
         }
-        self.push_event(index, event, None, Some(request_hash));
+        self.push_event(index, event, Origin::Command { number, request_hash });
     }
 
-    fn push_event(
-        &mut self,
-        partition: usize,
-        event: AnalyticsEvent,
-        record: Option<Box<KafkaRecord>>,
-        request_hash: Option<[u8; 32]>,
-    ) {
-        // The first by position wins; whoever holds the later ones learns that they are duplicates.
-        if self.ids.insert(event.id().uuid()) {
-            self.events.push(BatchEvent { event, partition, record, request_hash });
-        } else if let Some(range) = self.partitions.get_mut(partition) {
-            range.totals.duplicates += 1;
-        }
+    fn push_event(&mut self, partition: usize, event: AnalyticsEvent, origin: Origin) {
+        let is_first = self.ids.insert(event.id().uuid());
+        let events = if is_first { &mut self.events } else { &mut self.repeats };
+        events.push(BatchEvent { event, partition, origin });
     }
 
     fn range(&mut self, key: PartitionKey, claim: &Claim, from: i64) -> usize {
@@ -206,37 +212,70 @@ impl Batch {
         }
         let index = self.partitions.len();
         self.by_key.insert(key.clone(), index);
-        let (totals, gaps) = (Totals::default(), Vec::new());
         self.partitions.push(PartitionRange {
             key,
             claim: claim.clone(),
             from,
             next: from,
-            totals,
-            gaps,
+            totals: Totals::default(),
+            hole_end: None,
             last: None,
         });
         index
     }
 
-    /// PostgreSQL refused this event's row: it becomes a dead letter, or for HTTP is left out and handed back.
-    pub fn refuse(&mut self, id: Uuid, rejection: Rejection) -> Option<BatchEvent> {
-        let index = self.events.iter().position(|candidate| candidate.event.id().uuid() == id)?;
-        let mut refused = self.events.swap_remove(index);
-        let range = self.partitions.get_mut(refused.partition);
-        match refused.record.take() {
-            Some(record) => {
+    /// Of several events with one id, the first by position that is written at all stands for it. `is_kept` tells which
+    /// are: those of partitions that are ours, within retention. What is not kept once will not be kept later.
+    pub fn settle(&mut self, is_kept: impl Fn(&BatchEvent) -> bool) {
+        if self.repeats.is_empty() {
+            return;
+        }
+        let left_out = self.events.iter().enumerate().filter(|(_, event)| !is_kept(event));
+        let mut left_out: HashMap<Uuid, usize> = left_out.map(|(index, event)| (event.id(), index)).collect();
+        for repeat in self.repeats.iter_mut().filter(|repeat| is_kept(repeat)) {
+            let vacant = left_out.remove(&repeat.id()).and_then(|index| self.events.get_mut(index));
+            if let Some(event) = vacant {
+                std::mem::swap(event, repeat);
+            }
+        }
+    }
+
+    /// PostgreSQL refused the row of the event that stands for this id: it becomes a dead letter, and the next one with
+    /// that id takes its place. A repeat that is the very same row is refused with it, as a producer's retries are.
+    /// Returns the numbers of HTTP commands among them, which are left out; none if there is no such event.
+    pub fn refuse(&mut self, id: Uuid, rejection: &Rejection) -> Option<Vec<usize>> {
+        let index = self.events.iter().position(|candidate| candidate.id() == id)?;
+        let refused = self.events.swap_remove(index);
+        let alike = self.repeats.extract_if(.., |repeat| repeat.event == refused.event).collect::<Vec<_>>();
+        match self.repeats.iter().position(|repeat| repeat.id() == id) {
+            Some(next) => {
+                let next = self.repeats.remove(next);
+                self.events.push(next);
+            }
+            None => {
+                self.ids.remove(&id);
+            }
+        }
+        let all = std::iter::once(refused).chain(alike);
+        Some(all.filter_map(|event| self.set_aside(event, rejection)).collect())
+    }
+
+    fn set_aside(&mut self, event: BatchEvent, rejection: &Rejection) -> Option<usize> {
+        let range = self.partitions.get_mut(event.partition);
+        match event.origin {
+            Origin::Record(record) => {
                 if let Some(range) = range {
                     range.totals.dead_letters += 1;
                 }
-                self.refused.push(Refused { partition: refused.partition, record, rejection });
+                let rejection = rejection.clone();
+                self.refused.push(Refused { partition: event.partition, record, rejection });
                 None
             }
-            None => {
+            Origin::Command { number, .. } => {
                 if let Some(range) = range {
                     range.next -= 1;
                 }
-                Some(refused)
+                Some(number)
             }
         }
     }
@@ -251,6 +290,17 @@ impl Batch {
     #[must_use]
     pub fn events(&self) -> &[BatchEvent] {
         &self.events
+    }
+
+    /// Events that stand behind one of [`Batch::events`] with the same id: duplicates, unless that one is not written.
+    #[must_use]
+    pub fn repeats(&self) -> &[BatchEvent] {
+        &self.repeats
+    }
+
+    /// Both, whatever becomes of them.
+    pub fn all_events(&self) -> impl Iterator<Item = &BatchEvent> + Clone {
+        self.events.iter().chain(&self.repeats)
     }
 
     /// Dead letters to be.
@@ -289,8 +339,28 @@ impl PartitionRange {
     fn skip_to(&mut self, offset: i64) {
         if offset > self.next {
             self.totals.gaps += offset - self.next;
-            self.gaps.push((self.next, offset));
+            self.hole_end = Some(offset);
             self.next = offset;
         }
     }
 }
+
+impl BatchEvent {
+    /// The event's id.
+    #[must_use]
+    pub fn id(&self) -> Uuid {
+        self.event.id().uuid()
+    }
+
+    /// The number of the HTTP command that brought it.
+    #[must_use]
+    pub fn command(&self) -> Option<usize> {
+        match self.origin {
+            Origin::Command { number, .. } => Some(number),
+            Origin::Record(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

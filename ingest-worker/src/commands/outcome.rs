@@ -1,15 +1,17 @@
-//! Which part of a batch is written, and what its commit did. No I/O.
+//! Which part of a batch is written, and what its commit did.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::batch::{Batch, BatchEvent, PartitionRange, Refused, Totals};
+use crate::batch::{Batch, BatchEvent, Origin, PartitionRange, Refused, Totals};
 use crate::consume::PartitionKey;
 use crate::metrics;
+use crate::write::WriteFailure;
 use crate::write::event_ids::ExternalId;
-use crate::write::offsets;
+use crate::write::offsets::{self, Locked};
 
 /// What a commit did.
 #[derive(Debug, Default)]
@@ -22,10 +24,12 @@ pub struct Recorded {
     pub at: DateTime<Utc>,
     /// Ids of the events that are new.
     pub new: HashSet<Uuid>,
+    /// Numbers of the HTTP commands that brought one of them.
+    pub new_commands: HashSet<usize>,
     /// Before it, events were not stored.
     pub horizon: Option<DateTime<Utc>>,
-    /// Rows that PostgreSQL refused and that have no record to keep: HTTP commands.
-    pub refused: Vec<(Uuid, String)>,
+    /// HTTP commands whose row PostgreSQL refused, by number: they have no record to keep.
+    pub refused: HashMap<usize, String>,
 }
 
 /// How far a partition has come.
@@ -41,14 +45,32 @@ pub struct Advanced {
     pub last_timestamp: Option<DateTime<Utc>>,
 }
 
-/// Events of partitions that are ours and not expired, in key order: the order of every lane.
-pub(super) fn writable<'b>(batch: &'b Batch, locked: &offsets::Locked) -> Vec<&'b BatchEvent> {
-    let kept = |event: &&BatchEvent| {
-        locked.owned.contains(&event.partition)
-            && locked.horizon.is_none_or(|horizon| event.event.occurred_at() >= horizon)
-    };
-    let mut events: Vec<_> = batch.events().iter().filter(kept).collect();
-    events.sort_unstable_by_key(|event| (event.event.occurred_at(), event.event.id().uuid()));
+/// Takes the locks of the transaction, and lets a repeat stand in for an event that is left out.
+pub(super) async fn lock(
+    connection: &mut PgConnection,
+    group: &str,
+    batch: &mut Batch,
+) -> Result<Option<Locked>, WriteFailure> {
+    let locked = offsets::lock(connection, group, batch).await?;
+    if let Some(locked) = &locked {
+        batch.settle(|event| is_kept(event, locked));
+    }
+    Ok(locked)
+}
+
+/// Of a partition that is ours, and not expired.
+fn is_kept(event: &BatchEvent, locked: &Locked) -> bool {
+    locked.owned.contains(&event.partition) && !is_expired(event, locked)
+}
+
+fn is_expired(event: &BatchEvent, locked: &Locked) -> bool {
+    locked.horizon.is_some_and(|horizon| event.event.occurred_at() < horizon)
+}
+
+/// Events that are kept, in key order: the order of every lane.
+pub(super) fn writable<'b>(batch: &'b Batch, locked: &Locked) -> Vec<&'b BatchEvent> {
+    let mut events: Vec<_> = batch.events().iter().filter(|event| is_kept(event, locked)).collect();
+    events.sort_unstable_by_key(|event| (event.event.occurred_at(), event.id()));
     events
 }
 
@@ -57,16 +79,19 @@ pub(super) fn external_ids<'b>(events: &[&'b BatchEvent]) -> Vec<ExternalId<'b>>
     let external = events.iter().filter(|event| event.event.id().is_external());
     external
         .map(|event| ExternalId {
-            id: event.event.id().uuid(),
+            id: event.id(),
             occurred_at: event.event.occurred_at(),
-            request_hash: event.request_hash.as_ref(),
+            request_hash: match &event.origin {
+                Origin::Command { request_hash, .. } => Some(request_hash),
+                Origin::Record(_) => None,
+            },
             millisecond: event.event.id().millisecond(),
         })
         .collect()
 }
 
 /// Dead letters of the owned partitions, with the incarnation of each.
-pub(super) fn letters<'b>(batch: &'b Batch, locked: &offsets::Locked) -> Vec<(&'b Refused, i32)> {
+pub(super) fn letters<'b>(batch: &'b Batch, locked: &Locked) -> Vec<(&'b Refused, i32)> {
     let owned = batch.refused().iter().filter(|refused| locked.owned.contains(&refused.partition));
     owned
         .filter_map(|refused| Some((refused, batch.partitions().get(refused.partition)?.claim.incarnation)))
@@ -76,23 +101,20 @@ pub(super) fn letters<'b>(batch: &'b Batch, locked: &offsets::Locked) -> Vec<(&'
 /// The owned ranges with their final totals: what PostgreSQL decided, added to what the batch knew.
 pub(super) fn owned_ranges<'b>(
     batch: &'b Batch,
-    locked: &offsets::Locked,
-    candidates: &[&BatchEvent],
+    locked: &Locked,
     new: &[&BatchEvent],
 ) -> Vec<(&'b PartitionRange, Totals)> {
     let mut totals: Vec<Totals> = batch.partitions().iter().map(|range| range.totals).collect();
-    let mut add = |partition: usize, to: fn(&mut Totals)| totals.get_mut(partition).map(to);
-    batch.events().iter().for_each(|event| {
-        add(event.partition, |totals| totals.expired += 1);
-    });
-    for event in candidates {
-        add(event.partition, |totals| {
-            totals.expired -= 1;
-            totals.duplicates += 1;
-        });
+    let mut add = |event: &BatchEvent, to: fn(&mut Totals)| totals.get_mut(event.partition).map(to);
+    for event in batch.all_events() {
+        if is_expired(event, locked) {
+            add(event, |totals| totals.expired += 1);
+        } else {
+            add(event, |totals| totals.duplicates += 1);
+        }
     }
     for event in new {
-        add(event.partition, |totals| {
+        add(event, |totals| {
             totals.duplicates -= 1;
             totals.events += 1;
         });
@@ -109,7 +131,7 @@ pub(super) fn all_lost(batch: &Batch) -> Vec<(PartitionKey, i64)> {
 /// What the commit did.
 pub(super) fn recorded(
     batch: &Batch,
-    locked: &offsets::Locked,
+    locked: &Locked,
     ranges: &[(&PartitionRange, Totals)],
     new: &[&BatchEvent],
 ) -> Recorded {
@@ -126,14 +148,15 @@ pub(super) fn recorded(
             })
             .collect(),
         at: locked.now,
-        new: new.iter().map(|event| event.event.id().uuid()).collect(),
+        new: new.iter().map(|event| event.id()).collect(),
+        new_commands: new.iter().filter_map(|event| event.command()).collect(),
         horizon: locked.horizon,
-        refused: Vec::new(),
+        refused: HashMap::new(),
     }
 }
 
 /// For the metrics, after the commit.
-pub(super) fn count_outcomes(batch: &Batch, ranges: &[(&PartitionRange, Totals)], locked: &offsets::Locked) {
+pub(super) fn count_outcomes(batch: &Batch, ranges: &[(&PartitionRange, Totals)], locked: &Locked) {
     use crate::metrics::RecordOutcome::{DeadLetter, Duplicate, Event, Expired, Gap, Tombstone};
     for (_, totals) in ranges {
         let outcomes = [

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -5,7 +6,7 @@ use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use super::outcome::{
-    Recorded, all_lost, count_outcomes, external_ids, letters, owned_ranges, recorded, writable,
+    Recorded, all_lost, count_outcomes, external_ids, letters, lock, owned_ranges, recorded, writable,
 };
 use crate::batch::{Batch, BatchEvent};
 use crate::decode::Rejection;
@@ -61,7 +62,7 @@ impl Recorder {
         worker: Arc<str>,
     ) -> Result<Self, WriteFailure> {
         let session = async {
-            let mut connection = database.connect().await?;
+            let mut connection = database.session().await?;
             let backend = shard::backend(&mut connection).await?;
             let shard = shard::acquire(&mut connection).await?;
             Ok((connection, backend, shard))
@@ -98,9 +99,11 @@ impl Recorder {
     /// # Errors
     /// As [`RecordFailure`] says; nothing of the batch is kept then, unless the commit itself was cut off.
     pub async fn handle(&mut self, batch: &mut Batch) -> Result<Recorded, RecordFailure> {
-        let mut refused = Vec::new();
+        let mut refused = HashMap::new();
         let mut refusals = 0;
-        for _ in 0..MAX_TURNS {
+        let mut turns = 0;
+        while turns < MAX_TURNS {
+            turns += 1;
             match within(TRANSACTION_DEADLINE, self.write_once(batch)).await {
                 Ok(mut recorded) => {
                     self.staged_batches_left = self.staged_batches_left.saturating_sub(1);
@@ -123,6 +126,8 @@ impl Recorder {
                         _ => within(TRANSACTION_DEADLINE, self.find_refused(batch)).await?,
                     };
                     refused.extend(set_aside(batch, culprits)?);
+                    // The batch has become smaller, so this comes to an end by itself.
+                    turns = 0;
                 }
                 Err(failure) => return Err(failure.into()),
             }
@@ -131,8 +136,8 @@ impl Recorder {
     }
 
     /// One attempt, one transaction; [`Recorder::handle`] acts on the [`WriteFailure`].
-    async fn write_once(&mut self, batch: &Batch) -> Result<Recorded, WriteFailure> {
-        let all_events = || batch.events().iter().map(|event| &event.event);
+    async fn write_once(&mut self, batch: &mut Batch) -> Result<Recorded, WriteFailure> {
+        let all_events = || batch.all_events().map(|event| &event.event);
         self.partitions
             .ensure(&mut self.connection, all_events().map(shared::analytics::AnalyticsEvent::occurred_at))
             .await?;
@@ -142,7 +147,7 @@ impl Recorder {
         let started = Instant::now();
         let mut tx = self.connection.begin().await?; // The lane's own: its backend is what a successor may terminate.
         let mut clock = StageClock::start();
-        let Some(locked) = offsets::lock(&mut tx, &self.group, batch).await? else {
+        let Some(locked) = lock(&mut tx, &self.group, batch).await? else {
             return Ok(Recorded { lost: all_lost(batch), ..Recorded::default() });
         };
         clock.lap(Stage::Offsets);
@@ -151,20 +156,19 @@ impl Recorder {
         let unseen: Vec<&BatchEvent> = candidates
             .iter()
             .copied()
-            .filter(|event| !event.event.id().is_external() || reserved.contains(&event.event.id().uuid()))
+            .filter(|event| !event.event.id().is_external() || reserved.contains(&event.id()))
             .collect();
         clock.lap(Stage::EventIds);
         let rows: Vec<_> = unseen.iter().map(|event| &event.event).collect();
         let stored = events::insert(&mut tx, route, &rows).await?;
-        let is_new =
-            |event: &&BatchEvent| stored.as_ref().is_none_or(|ids| ids.contains(&event.event.id().uuid()));
+        let is_new = |event: &&BatchEvent| stored.as_ref().is_none_or(|ids| ids.contains(&event.id()));
         let new: Vec<&BatchEvent> = unseen.into_iter().filter(is_new).collect();
         clock.lap(if route == Route::Staging { Stage::Staging } else { Stage::Events });
         read_models::count(&mut tx, self.shard, &self.series, new.iter().map(|event| &event.event)).await?;
         clock.lap(Stage::ReadModels);
         dead_letters::insert(&mut tx, &letters(batch, &locked)).await?;
         clock.lap(Stage::DeadLetters);
-        let ranges = owned_ranges(batch, &locked, &candidates, &new);
+        let ranges = owned_ranges(batch, &locked, &new);
         offsets::advance(&mut tx, &self.group, &self.worker, &ranges).await?; // Last: offset, totals, ledger.
         clock.lap(Stage::Offsets);
         tx.commit().await?;
@@ -179,9 +183,9 @@ impl Recorder {
 
     /// Finds every row that PostgreSQL refuses, by halves, in transactions that are rolled back. All the way into the
     /// table: a constraint or a trigger of its own is not met in staging.
-    async fn find_refused(&mut self, batch: &Batch) -> Result<Vec<(Uuid, String)>, WriteFailure> {
+    async fn find_refused(&mut self, batch: &mut Batch) -> Result<Vec<(Uuid, String)>, WriteFailure> {
         let mut tx = self.connection.begin().await?;
-        let locked = offsets::lock(&mut tx, &self.group, batch).await?;
+        let locked = lock(&mut tx, &self.group, batch).await?;
         tx.rollback().await?;
         let Some(locked) = locked else {
             return Err(WriteFailure::Unavailable(
@@ -210,18 +214,22 @@ impl Recorder {
     }
 }
 
-/// Marks the culprits; those without a record of their own are returned.
-fn set_aside(batch: &mut Batch, culprits: Vec<(Uuid, String)>) -> Result<Vec<(Uuid, String)>, RecordFailure> {
+/// Marks the culprits; HTTP commands, which have no record to keep, are returned by number.
+fn set_aside(
+    batch: &mut Batch,
+    culprits: Vec<(Uuid, String)>,
+) -> Result<HashMap<usize, String>, RecordFailure> {
     if culprits.is_empty() {
         return Err(RecordFailure::Defect("PostgreSQL refused a batch, but none of its rows".to_owned()));
     }
-    let mut handed_back = Vec::new();
+    let mut commands = HashMap::new();
     for (id, message) in culprits {
-        if batch.refuse(id, Rejection::by_database(&message)).is_some() {
-            handed_back.push((id, message));
-        }
+        let Some(numbers) = batch.refuse(id, &Rejection::by_database(&message)) else {
+            return Err(RecordFailure::Defect(format!("PostgreSQL refused {id}, which the batch has not")));
+        };
+        commands.extend(numbers.into_iter().map(|number| (number, message.clone())));
     }
-    Ok(handed_back)
+    Ok(commands)
 }
 
 impl From<WriteFailure> for RecordFailure {

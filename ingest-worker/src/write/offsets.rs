@@ -61,7 +61,7 @@ pub async fn advance(
     worker: &str,
     ranges: &[(&PartitionRange, Totals)],
 ) -> Result<(), WriteFailure> {
-    record_gaps(connection, group, worker, ranges).await?;
+    record_holes(connection, group, worker, ranges).await?;
     let totals = |of: fn(&Totals) -> i64| ranges.iter().map(|(_, totals)| of(totals)).collect::<Vec<_>>();
     let last = || ranges.iter().map(|(range, _)| range.last);
     let (advanced, extended): (i64, i64) = sqlx::query_as(include_str!("offsets_advance.sql"))
@@ -93,28 +93,28 @@ pub async fn advance(
     }
 }
 
-async fn record_gaps(
+/// Holes are one row per claim: a producer of small transactions leaves one behind each of its records.
+async fn record_holes(
     connection: &mut PgConnection,
     group: &str,
     worker: &str,
     ranges: &[(&PartitionRange, Totals)],
 ) -> Result<(), WriteFailure> {
-    let gaps: Vec<_> = ranges
-        .iter()
-        .flat_map(|(range, _)| range.gaps.iter().map(move |(from, to)| (*range, *from, *to)))
-        .collect();
-    if gaps.is_empty() {
+    let with_hole = ranges.iter().filter_map(|(range, totals)| Some((*range, range.hole_end?, totals.gaps)));
+    let holes: Vec<_> = with_hole.collect();
+    if holes.is_empty() {
         return Ok(());
     }
-    sqlx::query(include_str!("offsets_gaps.sql"))
+    sqlx::query(include_str!("offsets_holes.sql"))
         .bind(group)
         .bind(worker)
-        .bind(gaps.iter().map(|(range, _, _)| &*range.key.topic).collect::<Vec<_>>())
-        .bind(gaps.iter().map(|(range, _, _)| range.key.partition).collect::<Vec<_>>())
-        .bind(gaps.iter().map(|(range, _, _)| range.claim.incarnation).collect::<Vec<_>>())
-        .bind(gaps.iter().map(|(range, _, _)| range.claim.epoch).collect::<Vec<_>>())
-        .bind(gaps.iter().map(|(_, from, _)| *from).collect::<Vec<_>>())
-        .bind(gaps.iter().map(|(_, _, to)| *to).collect::<Vec<_>>())
+        .bind(holes.iter().map(|(range, _, _)| &*range.key.topic).collect::<Vec<_>>())
+        .bind(holes.iter().map(|(range, _, _)| range.key.partition).collect::<Vec<_>>())
+        .bind(holes.iter().map(|(range, _, _)| range.claim.incarnation).collect::<Vec<_>>())
+        .bind(holes.iter().map(|(range, _, _)| range.claim.epoch).collect::<Vec<_>>())
+        .bind(holes.iter().map(|(range, _, _)| range.claim.next_offset).collect::<Vec<_>>())
+        .bind(holes.iter().map(|(_, end, _)| *end).collect::<Vec<_>>())
+        .bind(holes.iter().map(|(_, _, gaps)| *gaps).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(())

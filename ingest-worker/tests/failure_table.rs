@@ -182,28 +182,67 @@ async fn a_deadlock_and_a_lost_race_are_tried_again(pool: PgPool) {
     other.execute("UPDATE event_series SET source = 'c' WHERE source = 'a'").await.unwrap();
     let lost = one.execute("UPDATE event_series SET source = 'd' WHERE event_type = 'a'").await;
     check(&lost.unwrap_err(), "40001", ALWAYS_UNAVAILABLE, "serialization");
+
+    // Each has read what the other writes: the second learns it only by its COMMIT.
+    for (session, name) in [(&mut one, "e"), (&mut other, "f")] {
+        session
+            .execute("ROLLBACK; BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT FROM event_series")
+            .await
+            .unwrap();
+        let write = format!("INSERT INTO event_series (source, event_type) VALUES ('{name}', '{name}')");
+        session.execute(AssertSqlSafe(write)).await.unwrap();
+    }
+    one.execute("COMMIT").await.unwrap();
+    let lost = other.execute("COMMIT").await.unwrap_err();
+    check(&lost, "40001", ALWAYS_UNAVAILABLE, "serialization at the commit");
+}
+
+/// The same error would be acted upon otherwise were it met by a statement.
+fn check_connect(error: &Error, sqlstate: &str, elsewhere: [Next; 4], what: &str) {
+    check(error, sqlstate, elsewhere, what);
+    assert_eq!(next(Statement::Connect, error), Unavailable, "{what}: {error}");
 }
 
 #[sqlx::test(migrations = "../migrations")]
-async fn who_cannot_connect_waits_but_who_may_not_stops(pool: PgPool) {
+async fn who_cannot_connect_waits_and_who_may_not_waits_too(pool: PgPool) {
     let options: PgConnectOptions = (*pool.connect_options()).clone();
     // A role of this test's own: roles belong to the whole cluster.
     let role = format!("full_{}", Uuid::new_v4().simple());
     let run = async |statement: String| sqlx::raw_sql(AssertSqlSafe(statement)).execute(&pool).await.unwrap();
+    let connect = async |password: &str| {
+        let login = settings(options.clone().username(&role).password(password));
+        let refused = login.session().await.unwrap_err();
+        assert!(matches!(refused, WriteFailure::Unavailable(_)), "{refused}");
+        login.connect().await.unwrap_err()
+    };
     run(format!("CREATE ROLE {role} LOGIN PASSWORD 'x' CONNECTION LIMIT 0")).await;
-    let full = settings(options.clone().username(&role).password("x")).connect().await;
-    let stranger = settings(options.clone().username(&role).password("wrong")).connect().await;
+    let full = connect("x").await;
+    run(format!("ALTER ROLE {role} CONNECTION LIMIT -1")).await;
+    let stranger = connect("wrong").await;
+    run(
+        "DO $$ BEGIN EXECUTE format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC', current_database()); END $$"
+            .to_owned(),
+    )
+    .await;
+    let revoked = connect("x").await;
+    run(format!("ALTER ROLE {role} NOLOGIN")).await;
+    let disabled = connect("x").await;
     run(format!("DROP ROLE {role}")).await;
 
-    check(&full.unwrap_err(), "53300", ALWAYS_UNAVAILABLE, "too many connections");
-    check(&stranger.unwrap_err(), "28P01", ALWAYS_DEFECT, "wrong password");
+    check_connect(&full, "53300", ALWAYS_UNAVAILABLE, "too many connections");
+    check_connect(&stranger, "28P01", ALWAYS_DEFECT, "wrong password");
+    check_connect(&revoked, "42501", ALWAYS_DEFECT, "may not connect");
+    check_connect(&disabled, "28000", ALWAYS_DEFECT, "may not log in");
     let nowhere = settings(options.clone().database("no_such_database")).connect().await.unwrap_err();
-    check(&nowhere, "3D000", ALWAYS_DEFECT, "no database");
+    check_connect(&nowhere, "3D000", ALWAYS_DEFECT, "no database");
     let closed = settings(options.clone().port(1)).connect().await.unwrap_err();
     check_client(&closed, ALWAYS_UNAVAILABLE, "nobody listens");
     let standby = options.options([("default_transaction_read_only", "on")]);
     let standby = settings(standby).connect().await.unwrap_err();
     check_client(&standby, ALWAYS_UNAVAILABLE, "takes no writes");
+    for error in [closed, standby] {
+        assert_eq!(next(Statement::Connect, &error), Unavailable, "{error}");
+    }
 }
 
 #[sqlx::test(migrations = "../migrations")]

@@ -55,6 +55,24 @@ async fn post(pool: &PgPool, drafts: &[Draft]) -> Vec<Answer> {
     answers
 }
 
+/// Posts the events in their order, before the lane begins: they share a commit.
+async fn in_one_commit(pool: &PgPool, drafts: &[Draft]) -> Vec<Answer> {
+    let (sender, lane) = lane(pool);
+    let mut clients: Vec<_> =
+        drafts.iter().map(|draft| Box::pin(sender.record(draft.make(), [7; 32]))).collect();
+    for client in &mut clients {
+        assert!(futures_util::poll!(client).is_pending());
+    }
+    let answers = async {
+        let answers = futures_util::future::join_all(clients).await;
+        drop(sender);
+        answers
+    };
+    let (answers, ended) = tokio::join!(answers, lane.run(CancellationToken::new()));
+    ended.unwrap();
+    answers
+}
+
 async fn post_all(sender: &CommandSender, events: impl Iterator<Item = AnalyticsEvent>) -> Vec<Answer> {
     let mut clients = tokio::task::JoinSet::new();
     for (index, event) in events.enumerate() {
@@ -113,6 +131,34 @@ async fn of_two_with_one_id_in_one_commit_one_is_the_repeat(pool: PgPool) {
     let answers = post(&pool, &[twice.clone(), twice]).await;
     let repeated = answers.into_iter().map(|answer| answer.unwrap().repeated).collect::<Vec<_>>();
     assert_eq!(repeated.iter().filter(|repeated| **repeated).count(), 1);
+    check_books(&pool).await;
+}
+
+/// Who is refused or too late does not take the others with the same id along; each is told what became of its own.
+#[sqlx::test(migrations = "../migrations")]
+async fn of_several_with_one_id_in_one_commit_the_first_that_can_be_is_stored(pool: PgPool) {
+    sqlx::raw_sql(NO_POISON).execute(&pool).await.unwrap();
+    sqlx::query("SELECT drop_event_partitions('2025-11-01Z')").execute(&pool).await.unwrap();
+    let word = |n: u32| an_event(n).external(uuid(1));
+    let poison = |n: u32| word(n).with_payload(r#"{"poison":1}"#);
+    let drafts =
+        [poison(1), word(2).at("2025-10-31T23:59:59Z"), poison(1), poison(3), word(4), word(5), poison(6)];
+    let answers = in_one_commit(&pool, &drafts).await;
+
+    for refused in [0, 2, 3] {
+        assert!(
+            matches!(&answers[refused], Err(CommandFailure::Refused(_))),
+            "{refused}: {:?}",
+            answers[refused]
+        );
+    }
+    assert!(matches!(answers[1], Err(CommandFailure::Expired { .. })), "{:?}", answers[1]);
+    let stored = answers[4].clone().unwrap();
+    assert_eq!((stored.repeated, stored.occurred_at), (false, word(4).make().occurred_at()));
+    for repeat in [5, 6] {
+        assert_eq!(answers[repeat], Ok(Receipt { repeated: true, ..stored.clone() }), "{repeat}");
+    }
+    assert_eq!(number(&pool, "SELECT next_offset FROM ingest_offsets").await, 4);
     check_books(&pool).await;
 }
 

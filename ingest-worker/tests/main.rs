@@ -20,6 +20,7 @@ mod simulated_faults;
 mod refused_rows;
 mod http_commands;
 mod failure_table;
+mod locked_out;
 mod claims;
 mod migrations;
 mod privileges;

@@ -1,5 +1,5 @@
 use ingest_worker::commands::RecordFailure;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::{AssertSqlSafe, Executor as _, PgPool};
 
 use crate::given::{Records, Worker, an_event, ours, uuid};
 use crate::stored::{check_books, events, everything, next_offset};
@@ -109,4 +109,41 @@ async fn a_terminated_session_is_the_worlds_fault(pool: PgPool) {
 
     assert!(matches!(failure, RecordFailure::Unavailable(_)), "{failure}");
     assert_eq!(everything(&pool).await, before);
+}
+
+/// As after `ALTER SYSTEM SET default_transaction_read_only = on`, which sessions meet that live already.
+#[sqlx::test(migrations = "../migrations")]
+async fn a_database_that_becomes_read_only_is_waited_for(pool: PgPool) {
+    let mut worker = Worker::holding(&pool, &[0, 1]).await;
+    // The first statement that writes is another one for a worker that knows the series and the month.
+    for known in [false, true] {
+        let before = everything(&pool).await;
+        let read_only = |on: bool| AssertSqlSafe(format!("SET default_transaction_read_only = {on}"));
+        worker.recorder.connection().execute(read_only(true)).await.unwrap();
+        let failure = worker.try_record(rich_batch(&worker)).await.unwrap_err();
+        assert!(matches!(failure, RecordFailure::Unavailable(_)), "known {known}: {failure}");
+        assert!(failure.to_string().contains("25006"), "known {known}: {failure}");
+        assert_eq!(everything(&pool).await, before, "known {known}");
+        worker.recorder.connection().execute(read_only(false)).await.unwrap();
+        worker.record(rich_batch(&worker)).await;
+    }
+    check_books(&pool).await;
+}
+
+/// Lock and compare relies on what READ COMMITTED sees after it waited, whatever the database's default is.
+#[sqlx::test(migrations = "../migrations")]
+async fn another_default_isolation_changes_nothing(pool: PgPool) {
+    let alter = "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = serializable', current_database()); END $$";
+    sqlx::raw_sql(alter).execute(&pool).await.unwrap();
+    let mut one = Worker::holding(&pool, &[0]).await;
+    let mut other = Worker::holding(&pool, &[1]).await;
+    for round in 0..20 {
+        let drafts: Vec<_> =
+            (0..20).map(|n| an_event(round * 20 + n).external(uuid((round * 20 + n).into()))).collect();
+        let (forth, back) = (one.batch().events(0, &drafts), other.batch().events(1, &drafts));
+        let (forth, back) = tokio::join!(one.try_record(forth), other.try_record(back));
+        assert_eq!(forth.unwrap().new.len() + back.unwrap().new.len(), 20);
+        one.claim(0).await;
+    }
+    check_books(&pool).await;
 }

@@ -12,8 +12,8 @@ use crate::telemetry::Throttle;
 /// How long a connection may take, the settings of its session included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A login that is refused is worth a line this often.
-static LOCKED_OUT_LINE: Throttle = Throttle::new(Duration::from_secs(30));
+/// A connection that is refused for its settings is worth a line this often.
+static REFUSED_LINE: Throttle = Throttle::new(Duration::from_secs(30));
 
 /// What every session of ours is set to. Lock and compare needs a statement that waited to see what it waited for, whatever
 /// isolation the database has by default. Keep-alives free the locks of a host that vanished; a frozen process is ended
@@ -143,7 +143,7 @@ impl DatabaseSettings {
         format!("{}@{}:{}/{database}", options.get_username(), options.get_host(), options.get_port())
     }
 
-    /// One long-lived connection, its session set, for whoever writes; [`Statement::Connect`] tells what becomes of a refusal.
+    /// One long-lived connection, its session set, for whoever writes. A refusal for which a person must act is a line.
     ///
     /// # Errors
     /// As [`WriteFailure`] says.
@@ -151,10 +151,10 @@ impl DatabaseSettings {
         let connection = self.connect().await;
         connection.map_err(|error| {
             if needs_a_person(&error)
-                && let Some(suppressed) = LOCKED_OUT_LINE.pass()
+                && let Some(suppressed) = REFUSED_LINE.pass()
             {
                 let target = self.target();
-                tracing::error!(%error, target, suppressed, "PostgreSQL does not let this login in");
+                tracing::error!(%error, target, suppressed, "PostgreSQL lets nobody in with these settings");
             }
             WriteFailure::of(Statement::Connect, &error)
         })

@@ -48,6 +48,11 @@ impl WriteFailure {
     /// Decides by statement and SQLSTATE; the first match wins.
     #[must_use]
     pub fn of(statement: Statement, error: &sqlx::Error) -> Self {
+        // Without a session nothing was asked, so nothing of ours was refused. A password that is being rotated, a grant or
+        // a database that is being restored: whoever mends it should not have to start the workers again.
+        if statement == Statement::Connect {
+            return Self::Unavailable(refusal(error));
+        }
         let Some(database) = error.as_database_error() else { return Self::of_client(error) };
         let code = database.code().unwrap_or_default();
         let message = format!("{} ({code})", database.message());
@@ -58,17 +63,12 @@ impl WriteFailure {
             // They blame our encoder, whatever the record holds.
             "22P03" | "22P04" | "08P01" | "XX000" => Self::Defect(message),
             "55P03" if statement == Statement::Claim => Self::PredecessorAlive,
-            // A password that is being rotated, a grant or a database that is being restored: whoever mends it should not
-            // have to start the workers again.
-            code if statement == Statement::Connect && is_locked_out(code) => {
-                Self::Unavailable(format!("it does not let this login in: {message}"))
-            }
             code if events && matches!(class(code), "22" | "23" | "54") => {
                 Self::Refused { event: None, message }
             }
             // Read-only after a fail-over; ended after the process was frozen within a transaction; a lock not had.
             "25006" | "25P03" | "25P04" | "55P03" => Self::Unavailable(message),
-            code if matches!(class(code), "08" | "40" | "53" | "57" | "58") => Self::Unavailable(message),
+            code if is_outage(class(code)) => Self::Unavailable(message),
             "42P01" | "42703" | "42883" => Self::Defect(format!(
                 "{message}: the tables are not those of this release, run `ingest-worker migrate`"
             )),
@@ -86,15 +86,30 @@ impl WriteFailure {
     }
 }
 
-/// Whether PostgreSQL refuses a connection for who asks or for what database is asked for.
-fn is_locked_out(code: &str) -> bool {
-    matches!(class(code), "28" | "3D") || code == "42501"
+/// Why there is no connection, for people.
+fn refusal(error: &sqlx::Error) -> String {
+    let Some(database) = error.as_database_error() else { return error.to_string() };
+    let (message, code) = (database.message(), database.code().unwrap_or_default());
+    if needs_a_person(error) {
+        format!("it lets nobody in with these settings: {message} ({code})")
+    } else {
+        format!("{message} ({code})")
+    }
 }
 
-/// Whether this refusal of a connection is one that a person must act upon.
+/// Whether what keeps us from a connection will not pass by itself, as a server that starts or is full does.
 #[must_use]
 pub fn needs_a_person(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| is_locked_out(&code))
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => false,
+        error => {
+            error.as_database_error().is_none_or(|error| !is_outage(class(&error.code().unwrap_or_default())))
+        }
+    }
+}
+
+fn is_outage(class: &str) -> bool {
+    matches!(class, "08" | "40" | "53" | "57" | "58")
 }
 
 /// The row of a COPY that the error names, counted from 0.

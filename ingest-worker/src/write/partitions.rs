@@ -8,6 +8,7 @@ use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use super::connect::DatabaseSettings;
+use super::deadline::{ANSWER, within};
 use super::failure::WriteFailure;
 use crate::clock;
 use crate::commands::Backoff;
@@ -71,7 +72,7 @@ pub async fn keep_partitions_ahead(
 ) -> anyhow::Result<()> {
     let mut backoff = Backoff::default();
     loop {
-        let made = make_ahead(&database).await;
+        let made = within(ANSWER, make_ahead(&database)).await;
         let pause = async {
             match &made {
                 Ok(()) => tokio::time::sleep(LOOK_AHEAD_INTERVAL).await,

@@ -42,7 +42,7 @@ fn lane(pool: &PgPool) -> (CommandSender, CommandLane) {
 
 type Answer = Result<Receipt, CommandFailure>;
 
-/// Posts the events at once; the lane ends when all are answered.
+/// Posts the events at once, in their order and before the lane is connected; the lane ends when all are answered.
 async fn post(pool: &PgPool, drafts: &[Draft]) -> Vec<Answer> {
     let (sender, lane) = lane(pool);
     let clients = async {
@@ -51,24 +51,6 @@ async fn post(pool: &PgPool, drafts: &[Draft]) -> Vec<Answer> {
         answers
     };
     let (answers, ended) = tokio::join!(clients, lane.run(CancellationToken::new()));
-    ended.unwrap();
-    answers
-}
-
-/// Posts the events in their order, before the lane begins: they share a commit.
-async fn in_one_commit(pool: &PgPool, drafts: &[Draft]) -> Vec<Answer> {
-    let (sender, lane) = lane(pool);
-    let mut clients: Vec<_> =
-        drafts.iter().map(|draft| Box::pin(sender.record(draft.make(), [7; 32]))).collect();
-    for client in &mut clients {
-        assert!(futures_util::poll!(client).is_pending());
-    }
-    let answers = async {
-        let answers = futures_util::future::join_all(clients).await;
-        drop(sender);
-        answers
-    };
-    let (answers, ended) = tokio::join!(answers, lane.run(CancellationToken::new()));
     ended.unwrap();
     answers
 }
@@ -143,7 +125,7 @@ async fn of_several_with_one_id_in_one_commit_the_first_that_can_be_is_stored(po
     let poison = |n: u32| word(n).with_payload(r#"{"poison":1}"#);
     let drafts =
         [poison(1), word(2).at("2025-10-31T23:59:59Z"), poison(1), poison(3), word(4), word(5), poison(6)];
-    let answers = in_one_commit(&pool, &drafts).await;
+    let answers = post(&pool, &drafts).await;
 
     for refused in [0, 2, 3] {
         assert!(

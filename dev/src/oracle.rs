@@ -87,7 +87,8 @@ pub async fn counts_agree(pool: &PgPool) -> Result<()> {
     Ok(())
 }
 
-/// Every offset of every partition is accounted for, in the running totals and claim by claim, up to these ends.
+/// Every offset of every partition is accounted for, in the running totals and claim by claim, up to these ends; every gap
+/// has its reason, also those of incarnations that are over.
 ///
 /// # Errors
 /// It is not so, or PostgreSQL does not answer.
@@ -109,6 +110,9 @@ pub async fn ledger_balances(pool: &PgPool, group: &str, ends: &EndOffsets) -> R
         };
         follow(row, claims.iter().filter(own)).with_context(|| place)?;
     }
+    let unexplained: Vec<String> =
+        sqlx::query_scalar(include_str!("oracle_gaps.sql")).bind(group).fetch_all(pool).await?;
+    ensure!(unexplained.is_empty(), "gaps without a reason:\n{}", unexplained.join("\n"));
     Ok(())
 }
 

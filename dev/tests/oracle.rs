@@ -110,6 +110,13 @@ async fn it_is_content_with_a_perfect_worker_and_notices_every_flaw() -> Result<
         ("UPDATE ingest_offsets SET events = events - 1, duplicates = duplicates + 1".to_owned(), "the totals are"),
         ("UPDATE ingest_ledger SET from_offset = 1, events = events - 1".to_owned(), "t 0"),
         ("UPDATE ingest_ledger SET events = events - 1, duplicates = duplicates + 1".to_owned(), "t 0"),
+        (
+            format!(
+                "INSERT INTO ingest_ledger (consumer_group, topic, partition, incarnation, epoch, from_offset, to_offset, gaps,
+                 reason, worker) VALUES ('{GROUP}', 't', 0, 1, 1, 0, 1, 1, 'not_delivered', '')"
+            ),
+            "without a reason",
+        ),
     ] {
         let broken = database.copy(&format!("{}_flaw", database.name)).await?;
         raw_sql(sqlx::AssertSqlSafe(flaw.clone())).execute(&broken.pool).await?;

@@ -8,3 +8,4 @@ COMMENT ON COLUMN ingest_ledger.gaps IS 'As in ingest_offsets, for this range; o
 COMMENT ON COLUMN ingest_ledger.started_at IS 'When the claim was made, or the first hole or the break was met';
 
 COMMENT ON COLUMN ingest_offsets.incarnation IS 'Counts how often the topic was recreated or truncated; start_offset and all totals are of this one, those before are in ingest_ledger';
+COMMENT ON COLUMN ingest_offsets.epoch IS 'When it was last claimed, in milliseconds, or one more than the epoch before: never the same twice, also where an older copy was restored; only the worker with the latest epoch may write';

@@ -18,6 +18,8 @@ pub mod config;
 pub mod health;
 pub mod metrics;
 pub mod problem;
+#[cfg(test)]
+mod model;
 mod run;
 pub mod shutdown;
 pub mod telemetry;

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::batch::{CommandLane, Lane, LaneLoad};
+use crate::batch::{CommandLane, Decoder, Lane, LaneLoad, LaneTask};
 use crate::clock;
 use crate::commands::{CommandSender, LaneWriter};
 use crate::config::Config;
@@ -160,17 +160,14 @@ impl House {
             reports,
             health: self.health.clone(),
         };
-        let lane = Lane {
+        let lane = LaneTask {
+            lane: Lane::new(number, self.config.batch.clone(), Arc::clone(&load)),
             inputs: lane_inputs,
             batches,
             reports: lane_reports,
             consumer: answers.clone(),
-            claims: Arc::clone(&self.claims),
             backend,
-            load: Arc::clone(&load),
-            normalizer: Arc::clone(&self.normalizer),
-            limits: self.config.decode,
-            settings: self.config.batch.clone(),
+            decoder: Decoder { normalizer: Arc::clone(&self.normalizer), limits: self.config.decode },
         };
         self.spawn("lane writer", writer.run(self.stop.clone()));
         self.spawn("lane", lane.run(self.stop.clone()));
@@ -219,7 +216,7 @@ impl House {
             let mut consumer = consumer;
             // The others are told before the client is closed, which may take its time.
             watch.end(consumer.run());
-            drop(consumer);
+            consumer.close();
             // Nobody waits for it if the process was ended by its watchdog.
             let _ = left.send(());
         })?;

@@ -17,9 +17,11 @@ async fn is_alive(pool: &PgPool, backend: &Backend) -> bool {
 async fn a_claim_counts_up_names_its_session_and_opens_a_ledger_row(pool: PgPool) {
     let mut worker = Worker::holding(&pool, &[0]).await;
     worker.record_events(&[an_event(1), an_event(2)]).await;
+    let former = worker.epoch(0);
     let claim = worker.claim(0).await;
 
-    assert_eq!((claim.epoch, claim.incarnation, claim.next_offset), (2, 1, 2));
+    assert_eq!((claim.incarnation, claim.start_offset, claim.next_offset), (1, 0, 2));
+    assert!(claim.epoch > former);
     let (pid, worker_name): (i32, String) =
         sqlx::query_as("SELECT backend_pid, claimed_by FROM ingest_offsets").fetch_one(&pool).await.unwrap();
     assert_eq!((pid, worker_name.as_str()), (worker.recorder.backend().pid, "test"));
@@ -28,7 +30,7 @@ async fn a_claim_counts_up_names_its_session_and_opens_a_ledger_row(pool: PgPool
             .fetch_all(&pool)
             .await
             .unwrap();
-    assert_eq!(ledger, [(1, 0, 2, "consumed".to_owned()), (2, 2, 2, "consumed".to_owned())]);
+    assert_eq!(ledger, [(former, 0, 2, "consumed".to_owned()), (claim.epoch, 2, 2, "consumed".to_owned())]);
     check_books(&pool).await;
 }
 
@@ -52,14 +54,15 @@ async fn a_partition_without_a_row_is_unknown_and_so_is_perhaps_its_topic(pool: 
 async fn a_claim_is_renewed_only_while_nobody_else_has_claimed(pool: PgPool) {
     let mut first = Worker::holding(&pool, &[0]).await;
     let backend = first.recorder.backend().clone();
-    let renewed = ours(first.claims.claim(&key(0), &backend, Some(1)).await);
-    assert_eq!(renewed.epoch, 2);
+    let held = first.epoch(0);
+    let renewed = ours(first.claims.claim(&key(0), &backend, Some(held)).await);
+    assert!(renewed.epoch > held);
     // Its own former epoch is as stale as anybody's.
-    assert_eq!(first.claims.claim(&key(0), &backend, Some(1)).await.unwrap(), Claimed::Taken);
+    assert_eq!(first.claims.claim(&key(0), &backend, Some(held)).await.unwrap(), Claimed::Taken);
 
     let mut second = Worker::holding(&pool, &[0]).await;
     second.record_events(&[an_event(1)]).await;
-    assert_eq!(first.claims.claim(&key(0), &backend, Some(2)).await.unwrap(), Claimed::Taken);
+    assert_eq!(first.claims.claim(&key(0), &backend, Some(renewed.epoch)).await.unwrap(), Claimed::Taken);
     let pid = i64::from(second.recorder.backend().pid);
     assert_eq!(number(&pool, "SELECT backend_pid::bigint FROM ingest_offsets").await, pid);
     first.positions.insert(0, (renewed, 0));
@@ -106,7 +109,7 @@ async fn a_frozen_predecessor_is_ended_and_only_it(pool: PgPool) {
     successor.record_events(&[an_event(1)]).await;
     // It wakes: neither its session nor its epoch is there any more.
     assert!(frozen.try_record(frozen.batch().event(0, &an_event(1))).await.is_err());
-    let renewed = frozen.claims.claim(&key(0), &backend, Some(1)).await.unwrap();
+    let renewed = frozen.claims.claim(&key(0), &backend, Some(frozen.epoch(0))).await.unwrap();
     assert_eq!(renewed, Claimed::Taken);
     assert_eq!(totals(&pool, 0).await.events, 1);
     check_books(&pool).await;
@@ -124,7 +127,7 @@ async fn a_stranger_that_holds_the_row_is_waited_for(pool: PgPool) {
     stranger.execute("COMMIT").await.expect("nobody ended the stranger");
     assert!(is_alive(&pool, predecessor.recorder.backend()).await, "it held nothing");
     let claim = ours(worker.claims.claim(&key(0), worker.recorder.backend(), None).await);
-    assert_eq!(claim.epoch, 2);
+    assert!(claim.epoch > predecessor.epoch(0));
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -152,13 +155,14 @@ async fn a_renewal_waits_for_an_open_transaction_of_the_former_session(pool: PgP
     let next = Worker::connected(settings, &[]).await;
     let backend = next.recorder.backend().clone();
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let held = former.epoch(0);
     let end = async {
         eventually("the renewal waits for the row", async || number(&pool, waits).await == 1).await;
         former.recorder.connection().execute("COMMIT").await.unwrap();
     };
     let key = key(0);
-    let (renewed, ()) = tokio::join!(next.claims.claim(&key, &backend, Some(1)), end);
-    assert_eq!(ours(renewed).epoch, 2);
+    let (renewed, ()) = tokio::join!(next.claims.claim(&key, &backend, Some(held)), end);
+    assert!(ours(renewed).epoch > held);
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -167,9 +171,10 @@ async fn a_renewal_ends_the_own_former_session_that_holds_the_row(pool: PgPool) 
     let mut former = Worker::holding(&pool, &[0]).await;
     former.recorder.connection().execute(HOLD_ROW).await.unwrap();
     let next = Worker::holding(&pool, &[]).await;
-    let renewed = ours(next.claims.claim(&key(0), next.recorder.backend(), Some(1)).await);
+    let held = former.epoch(0);
+    let renewed = ours(next.claims.claim(&key(0), next.recorder.backend(), Some(held)).await);
 
-    assert_eq!(renewed.epoch, 2);
+    assert!(renewed.epoch > held);
     assert!(!is_alive(&pool, former.recorder.backend()).await);
     check_books(&pool).await;
 }
@@ -178,11 +183,11 @@ async fn a_renewal_ends_the_own_former_session_that_holds_the_row(pool: PgPool) 
 async fn the_lane_that_claims_is_not_its_own_frozen_predecessor(pool: PgPool) {
     let mut worker = Worker::holding(&pool, &[0]).await;
     worker.recorder.connection().execute(HOLD_ROW).await.unwrap();
-    let backend = worker.recorder.backend().clone();
-    for held in [None, Some(1)] {
+    let (backend, epoch) = (worker.recorder.backend().clone(), worker.epoch(0));
+    for held in [None, Some(epoch)] {
         let refused = worker.claims.claim(&key(0), &backend, held).await.unwrap_err();
         assert!(matches!(refused, WriteFailure::PredecessorAlive), "{refused}");
     }
     worker.recorder.connection().execute("COMMIT").await.expect("its session lives");
-    assert_eq!(worker.claim(0).await.epoch, 2);
+    assert!(worker.claim(0).await.epoch > epoch);
 }

@@ -152,6 +152,11 @@ impl Worker {
         claim
     }
 
+    /// Under which claim it holds the partition.
+    pub fn epoch(&self, partition: i32) -> i64 {
+        self.positions[&partition].0.epoch
+    }
+
     /// An empty batch that goes on where this worker's partitions are.
     pub fn batch(&self) -> Records {
         Records { positions: self.positions.clone(), batch: Batch::default(), gaps: BTreeMap::new() }

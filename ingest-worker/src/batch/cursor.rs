@@ -1,4 +1,4 @@
-use super::{Claim, LastRecord};
+use super::Claim;
 use crate::consume::KafkaRecord;
 
 /// Where a partition's records have come to, under one claim and one uninterrupted fetch.
@@ -6,7 +6,6 @@ use crate::consume::KafkaRecord;
 pub struct Cursor {
     claim: Claim,
     next: i64,
-    verify: Option<LastRecord>,
 }
 
 /// What to do with a record.
@@ -19,15 +18,15 @@ pub enum Step {
     },
     /// It is the last stored record, read again to be compared, or it was fetched under another claim.
     Discard,
-    /// Another record lies where the last stored one was: the topic was recreated.
+    /// Another record lies where the last stored one was, or where there was none: the topic was recreated or truncated.
     Recreated,
 }
 
 impl Cursor {
-    /// Starts at the claim: its last record is to be compared, if there is one.
+    /// Starts at the claim.
     #[must_use]
     pub fn new(claim: Claim) -> Self {
-        Self { next: claim.next_offset, verify: claim.last, claim }
+        Self { next: claim.next_offset, claim }
     }
 
     /// The claim under which it runs.
@@ -42,23 +41,20 @@ impl Cursor {
             return Step::Discard;
         }
         if record.offset < self.next {
-            return match self.verify.take() {
-                Some(last) if last.offset == record.offset && last.fingerprint == record.fingerprint() => {
-                    Step::Discard
-                }
-                // What lies between the last record and the next offset was a gap: no record can be there.
-                Some(last) => {
-                    self.verify = Some(last);
-                    Step::Recreated
-                }
-                None => Step::Discard,
-            };
+            return self.compare(record);
         }
-        // The last record itself was compacted away or has expired: nothing contradicts us.
-        self.verify = None;
         let gap = (record.offset > self.next).then_some(self.next);
         self.next = record.offset + 1;
         Step::Take { gap }
+    }
+
+    /// A record before the next offset: it must be the last stored one, after which, up to there, was nothing.
+    fn compare(&self, record: &KafkaRecord) -> Step {
+        let Claim { start_offset, next_offset, last, .. } = self.claim;
+        let was_hole = last.map_or(start_offset, |last| last.offset + 1)..next_offset;
+        let is_another =
+            last.is_some_and(|last| record.offset == last.offset && record.fingerprint() != last.fingerprint);
+        if was_hole.contains(&record.offset) || is_another { Step::Recreated } else { Step::Discard }
     }
 
     /// The client has passed everything before `position`. Returns where the hole before it begins, if there is one.
@@ -77,6 +73,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::batch::LastRecord;
 
     fn record(offset: i64, epoch: i64, value: &str) -> KafkaRecord {
         KafkaRecord {
@@ -97,7 +94,7 @@ mod tests {
             fingerprint: record.fingerprint(),
             timestamp: None,
         });
-        Cursor::new(Claim { epoch: 7, incarnation: 1, next_offset, last })
+        Cursor::new(Claim { epoch: 7, incarnation: 1, start_offset: 0, next_offset, last })
     }
 
     #[test]
@@ -117,6 +114,15 @@ mod tests {
     }
 
     #[test]
+    fn a_record_where_there_was_none_is_another_topic() {
+        let last = record(4, 7, "a");
+        let mut after_one = cursor(7, Some(&last));
+        assert_eq!(after_one.step(&last), Step::Discard);
+        assert_eq!(after_one.step(&record(5, 7, "z")), Step::Recreated);
+        assert_eq!(cursor(7, None).step(&record(0, 7, "z")), Step::Recreated);
+    }
+
+    #[test]
     fn nothing_in_its_place_is_no_reason_to_stop() {
         let mut cursor = cursor(5, Some(&record(4, 7, "a")));
         assert_eq!(cursor.step(&record(6, 7, "b")), Step::Take { gap: Some(5) });
@@ -124,7 +130,7 @@ mod tests {
 
     #[test]
     fn records_of_another_claim_are_discarded_and_leave_no_gap() {
-        let mut cursor = cursor(5, None);
+        let mut cursor = cursor(5, Some(&record(4, 6, "a")));
         assert_eq!(cursor.step(&record(9, 6, "old")), Step::Discard);
         assert_eq!(cursor.step(&record(5, 7, "new")), Step::Take { gap: None });
     }

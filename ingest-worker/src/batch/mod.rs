@@ -4,6 +4,7 @@
 mod settings;
 mod cursor;
 mod lane;
+mod lane_task;
 mod command_lane;
 
 use std::collections::{HashMap, HashSet};
@@ -18,15 +19,18 @@ use crate::decode::Rejection;
 pub use command_lane::CommandLane;
 pub use cursor::{Cursor, Step};
 pub use lane::{Lane, LaneInput, LaneLoad};
+pub use lane_task::{Decoder, LaneTask};
 pub use settings::{BatchArgs, BatchSettings};
 
 /// A worker's right to write a partition: only the latest epoch may.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// Counts the claims of this partition.
+    /// Grows with every claim of this partition and is never the same twice.
     pub epoch: i64,
     /// Counts how often the topic was recreated or truncated.
     pub incarnation: i32,
+    /// Where reading of this incarnation began.
+    pub start_offset: i64,
     /// The first offset not yet accounted for; also where this claim's ledger row begins.
     pub next_offset: i64,
     /// The last record that was read.

@@ -28,7 +28,7 @@ fn event((_, id, content): Word) -> AnalyticsEvent {
 }
 
 fn batch(words: &[Word]) -> Batch {
-    let claim = Claim { epoch: 1, incarnation: 1, next_offset: 0, last: None };
+    let claim = Claim { epoch: 1, incarnation: 1, start_offset: 0, next_offset: 0, last: None };
     let mut batch = Batch::default();
     for (offset, word) in (0..).zip(words) {
         let record = KafkaRecord {
@@ -68,7 +68,7 @@ fn holes_are_counted_and_the_last_one_ends_where_it_ends() {
 
 #[test]
 fn a_command_that_is_refused_gives_its_place_to_the_next_with_its_id() {
-    let claim = Claim { epoch: 1, incarnation: 1, next_offset: 0, last: None };
+    let claim = Claim { epoch: 1, incarnation: 1, start_offset: 0, next_offset: 0, last: None };
     let mut batch = Batch::default();
     for word in [(0, 1, 1), (0, 2, 1), (0, 1, 1), (0, 1, 2)] {
         batch.push_command(key(0), &claim, 0, event(word), [0; 32]);

@@ -1,5 +1,5 @@
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
@@ -10,16 +10,15 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::assignment::{Assignment, Standing};
+use super::assignment::{Assignment, Order};
+use super::claiming::Claimant;
 use super::context::{Context, KAFKA, Rebalanced};
 use super::copy::copy;
-use super::inbox::{ToConsumer, about};
+use super::inbox::ToConsumer;
 use super::lane_door::LaneDoor;
-use super::position;
-use super::{KafkaRecord, KafkaSettings, PartitionKey};
+use super::{KafkaRecord, KafkaSettings, PartitionKey, StartAt};
 use crate::batch::LaneInput;
 use crate::health::Health;
-use crate::metrics;
 use crate::telemetry::{Throttle, kafka_error};
 use crate::write::Claims;
 
@@ -39,19 +38,17 @@ const RIGHTS: &str = "kafka rights";
 
 /// Reads Kafka on a thread of its own, which never waits for PostgreSQL.
 pub struct Consumer {
-    pub(super) consumer: BaseConsumer<Context>,
+    pub(super) consumer: Arc<BaseConsumer<Context>>,
     pub(super) settings: KafkaSettings,
     pub(super) lanes: Vec<LaneDoor>,
     pub(super) lane_bytes: usize,
     pub(super) inbox: mpsc::Receiver<ToConsumer>,
-    pub(super) answers: mpsc::Sender<ToConsumer>,
-    pub(super) claims: Arc<Claims>,
-    pub(super) tasks: TaskTracker,
-    pub(super) runtime: tokio::runtime::Handle,
     pub(super) health: Health,
     pub(super) assignment: Assignment,
-    pub(super) topics_at_start: Option<HashSet<String>>,
-    pub(super) attempts: u64,
+    pub(super) orders: Vec<Order>,
+    pub(super) claimant: Arc<Claimant>,
+    pub(super) claims_under_way: HashMap<PartitionKey, CancellationToken>,
+    pub(super) checking_ranges: bool,
     /// Kafka has refused something for want of rights, and nothing has come since.
     pub(super) denied: bool,
     pub(super) missing_topics_line: Throttle,
@@ -80,20 +77,31 @@ impl Consumer {
         let consumer: BaseConsumer<Context> =
             settings.client_config().create_with_context(Context::new(health.clone()))?;
         consumer.subscribe(&settings.topics.subscription())?;
+        let consumer = Arc::new(consumer);
+        let claimant = Claimant {
+            claims,
+            consumer: Arc::clone(&consumer),
+            start_at: settings.start_at,
+            backends: lanes.iter().map(|door| door.backend.clone()).collect(),
+            answers,
+            tasks,
+            runtime,
+            stop: stop.clone(),
+            beginning: tokio::sync::Mutex::default(),
+            topics_at_start: OnceLock::new(),
+        };
         Ok(Self {
             consumer,
             settings,
+            assignment: Assignment::new(lanes.len()),
             lanes,
             lane_bytes,
             inbox,
-            answers,
-            claims,
-            tasks,
-            runtime,
             health,
-            assignment: Assignment::default(),
-            topics_at_start: None,
-            attempts: 0,
+            orders: Vec::new(),
+            claimant: Arc::new(claimant),
+            claims_under_way: HashMap::new(),
+            checking_ranges: false,
             denied: false,
             missing_topics_line: Throttle::new(MISSING_TOPICS_INTERVAL),
             told_at: Instant::now(),
@@ -114,7 +122,6 @@ impl Consumer {
             self.pause_and_resume();
             self.poll_round();
             self.follow_rebalances();
-            self.claim_what_was_lost();
             self.tell();
         }
         self.pause_all();
@@ -129,6 +136,15 @@ impl Consumer {
             self.tell_now(CommitMode::Sync);
         }
         Ok(())
+    }
+
+    /// Leaves the group and closes the client, once nobody asks it anything any more.
+    pub fn close(self) {
+        let Self { consumer, claimant, .. } = self;
+        drop(claimant);
+        while Arc::strong_count(&consumer) > 1 {
+            std::thread::sleep(POLL);
+        }
     }
 
     fn poll_round(&mut self) {
@@ -183,12 +199,11 @@ impl Consumer {
         let Ok(positions) = self.consumer.position() else { return };
         for element in positions.elements().iter().filter(|element| numbers.contains(&element.partition())) {
             let Offset::Offset(position) = element.offset() else { continue };
-            let Some(reading) = self.assignment.reading(element.topic(), element.partition()) else {
-                continue;
-            };
+            let reading = self.assignment.reading_and_lane(element.topic(), element.partition());
+            let Some((reading, lane)) = reading else { continue };
             if reading.passed < position {
                 reading.passed = position;
-                let (lane, epoch) = (reading.lane, reading.epoch);
+                let epoch = reading.epoch;
                 let key = PartitionKey { topic: Arc::from(element.topic()), partition: element.partition() };
                 if let Some(door) = self.lanes.get_mut(lane) {
                     door.send(LaneInput::End { key, epoch, position });
@@ -200,7 +215,7 @@ impl Consumer {
     fn on_error(&mut self, error: &KafkaError) {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                self.check_positions();
+                self.check_ranges();
             }
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
                 if let Some(repeats) = self.missing_topics_line.pass() {
@@ -230,20 +245,17 @@ impl Consumer {
         missing
     }
 
-    /// Some partition's offset is not in its topic any more; the client does not say which, and reads it no further. Whose
-    /// position does not fit, or is not known, is claimed again: that looks again until the answer is known, and names it.
-    fn check_positions(&mut self) {
-        let reading: Vec<_> =
-            self.assignment.all_reading().map(|(key, reading)| (key, reading.passed)).collect();
-        for (key, passed) in reading {
-            match position::watermarks(&self.consumer, &key) {
-                Ok((low, high)) if (low..=high).contains(&passed) => {}
-                Ok(_) | Err(_) => {
-                    self.unassign(&key);
-                    self.start_claim(key, Duration::ZERO, Vec::new());
-                }
-            }
+    /// Some partition's offset is not in its topic any more; the client does not say which, and reads it no further.
+    fn check_ranges(&mut self) {
+        if std::mem::replace(&mut self.checking_ranges, true) {
+            return;
         }
+        let reading: Vec<_> = self
+            .assignment
+            .all_reading()
+            .map(|(key, reading, _)| (key, reading.epoch, reading.passed))
+            .collect();
+        self.claimant.check_ranges(reading);
     }
 
     fn follow_rebalances(&mut self) {
@@ -251,35 +263,35 @@ impl Consumer {
             match rebalanced {
                 Rebalanced::Assigned(keys) => {
                     tracing::info!(partitions = keys.len(), "assigned");
-                    keys.into_iter().for_each(|key| self.start_claim(key, Duration::ZERO, Vec::new()));
+                    keys.into_iter().for_each(|key| self.assignment.assigned(key, &mut self.orders));
                 }
                 Rebalanced::Revoked(keys) => {
                     tracing::info!(partitions = keys.len(), "revoked");
-                    keys.into_iter().for_each(|key| self.give_up(&key));
+                    keys.iter().for_each(|key| self.assignment.revoked(key, &mut self.orders));
                 }
             }
         }
+        self.carry_out();
     }
 
-    fn give_up(&mut self, key: &PartitionKey) {
-        match self.assignment.remove(key) {
-            Some(Standing::Claiming(_, cancel)) => cancel.cancel(),
-            Some(Standing::Reading(reading)) => {
-                if let Some(door) = self.lanes.get_mut(reading.lane) {
-                    door.send(LaneInput::Revoked(key.clone()));
-                }
-            }
-            Some(Standing::Lost { .. } | Standing::Stopped) | None => {}
+    /// Asks once what topics there are; until Kafka answers, again each time.
+    fn note_topics_at_start(&self) {
+        let noted = &self.claimant.topics_at_start;
+        if self.settings.start_at == StartAt::Latest
+            && noted.get().is_none()
+            && let Ok(metadata) = self.consumer.fetch_metadata(None, METADATA_TIMEOUT)
+        {
+            let names = metadata.topics().iter().map(|topic| topic.name().to_owned());
+            // Nobody else sets it.
+            drop(noted.set(names.collect()));
         }
-        self.health.clear(&about(key));
-        metrics::forget_partition(&key.topic, key.partition);
     }
 }
 
 /// The record with its claim, and its lane; none if the partition was just taken away.
 fn take(assignment: &mut Assignment, message: &BorrowedMessage<'_>) -> Option<(usize, KafkaRecord)> {
     let topic = assignment.name(message.topic())?;
-    let reading = assignment.reading(&topic, message.partition())?;
+    let (reading, lane) = assignment.reading_and_lane(&topic, message.partition())?;
     reading.passed = message.offset() + 1;
-    Some((reading.lane, copy(message, topic, reading.epoch)))
+    Some((lane, copy(message, topic, reading.epoch)))
 }

@@ -38,6 +38,11 @@ impl LaneDoor {
     /// The capacity that a lane's channel should have.
     pub const CAPACITY: usize = LANE_INPUTS;
 
+    /// Whether this PostgreSQL session is the lane's at present.
+    pub(super) fn writes_through(&self, backend: &Backend) -> bool {
+        self.backend.borrow().as_ref() == Some(backend)
+    }
+
     pub(super) fn send(&mut self, input: LaneInput) {
         self.waiting.push_back(input);
         self.push_on();
@@ -72,8 +77,8 @@ impl Consumer {
                 continue;
             };
             door.paused = !door.paused;
-            for (key, reading) in self.assignment.all_reading() {
-                if reading.lane == index {
+            for (key, _, lane) in self.assignment.all_reading() {
+                if lane == index {
                     change.add_partition(&key.topic, key.partition);
                 }
             }
@@ -89,7 +94,7 @@ impl Consumer {
 
     pub(super) fn pause_all(&mut self) {
         let mut list = TopicPartitionList::new();
-        self.assignment.all_reading().for_each(|(key, _)| {
+        self.assignment.all_reading().for_each(|(key, ..)| {
             list.add_partition(&key.topic, key.partition);
         });
         report(self.consumer.pause(&list), "pause");

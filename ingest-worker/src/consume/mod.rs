@@ -3,12 +3,14 @@
 mod record;
 mod client;
 mod context;
-mod assignment;
-mod position;
+mod list;
+pub(crate) mod assignment;
+pub(crate) mod position;
+mod claiming;
 mod copy;
-mod consumer;
-mod inbox;
 mod lane_door;
+mod inbox;
+mod consumer;
 mod progress;
 
 pub use client::{KafkaArgs, KafkaSettings, StartAt, TopicSelection};

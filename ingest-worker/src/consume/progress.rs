@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::assignment::Reading;
+use super::assignment::Progress;
 use super::consumer::Consumer;
 use crate::clock;
 use crate::metrics;
@@ -23,15 +23,14 @@ impl Consumer {
 
     /// For lag tools and autoscalers.
     pub(super) fn tell_now(&mut self, mode: CommitMode) {
-        if self.consumer.context().takes_telling_again() {
-            self.assignment.all_reading().for_each(|(_, reading)| reading.told = -1);
-        }
+        let all = self.consumer.context().takes_telling_again();
         let mut list = TopicPartitionList::new();
-        for (key, reading) in self.assignment.all_reading() {
-            if reading.committed > reading.told {
-                let added =
-                    list.add_partition_offset(&key.topic, key.partition, Offset::Offset(reading.committed));
-                reading.told = if added.is_ok() { reading.committed } else { reading.told };
+        for (key, progress) in self.assignment.progress() {
+            let Some(committed) = progress.committed else { continue };
+            // Backwards too: PostgreSQL may have been restored from an older copy.
+            if all || progress.told != Some(committed) {
+                let added = list.add_partition_offset(&key.topic, key.partition, Offset::Offset(committed));
+                progress.told = added.is_ok().then_some(committed);
             }
         }
         if list.count() > 0
@@ -43,19 +42,18 @@ impl Consumer {
 
     fn measure_lag(&mut self) {
         let now = clock::now().timestamp_millis();
-        let mut owned = 0;
-        for (key, reading) in self.assignment.all_reading() {
-            owned += 1;
-            let Some(end) = self.consumer.context().end_of(&key) else { continue };
-            let records = (end - reading.committed).max(0);
-            let seconds = reading.seconds_behind(records, now);
+        for (key, progress) in self.assignment.progress() {
+            let end = self.consumer.context().end_of(&key);
+            let Some((end, committed)) = end.zip(progress.committed) else { continue };
+            let records = (end - committed).max(0);
+            let seconds = progress.seconds_behind(records, now);
             metrics::partition_lag(&key.topic, key.partition, records, seconds);
         }
-        metrics::partitions_owned(owned);
+        metrics::partitions_owned(self.assignment.all_reading().count());
     }
 }
 
-impl Reading {
+impl Progress {
     /// Age of the oldest unread record, at most: it came after the last one read, and after the last moment at which
     /// nothing was left.
     fn seconds_behind(&mut self, records: i64, now_millis: i64) -> f64 {

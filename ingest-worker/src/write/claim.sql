@@ -2,7 +2,7 @@
 -- what this worker held: only if nobody else has claimed since.
 WITH claimed AS (
     UPDATE ingest_offsets SET
-        epoch = epoch + 1,
+        epoch = greatest(epoch + 1, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint),
         backend_pid = $4::integer,
         backend_start = $5::timestamptz,
         claimed_by = $6::text,
@@ -14,4 +14,4 @@ WITH claimed AS (
     INSERT INTO ingest_ledger (consumer_group, topic, partition, incarnation, epoch, from_offset, to_offset, worker)
     SELECT consumer_group, topic, partition, incarnation, epoch, next_offset, next_offset, claimed_by FROM claimed
 )
-SELECT epoch, incarnation, next_offset, last_offset, last_fingerprint, last_timestamp FROM claimed
+SELECT epoch, incarnation, start_offset, next_offset, last_offset, last_fingerprint, last_timestamp FROM claimed

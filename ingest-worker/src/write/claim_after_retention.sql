@@ -2,7 +2,7 @@
 -- it, and the next claim begins behind it.
 WITH passed AS (
     UPDATE ingest_offsets SET
-        epoch = epoch + 1,
+        epoch = greatest(epoch + 1, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint),
         gaps = gaps + $6::bigint - next_offset,
         next_offset = $6::bigint,
         claimed_at = now(),
@@ -29,4 +29,4 @@ WITH passed AS (
     INSERT INTO ingest_ledger (consumer_group, topic, partition, incarnation, epoch, from_offset, to_offset, worker)
     SELECT consumer_group, topic, partition, incarnation, epoch, next_offset, next_offset, claimed_by FROM passed
 )
-SELECT epoch, incarnation, next_offset, last_offset, last_fingerprint, last_timestamp FROM passed
+SELECT epoch, incarnation, start_offset, next_offset, last_offset, last_fingerprint, last_timestamp FROM passed

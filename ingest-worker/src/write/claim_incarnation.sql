@@ -8,7 +8,7 @@ WITH held AS (
 ), begun AS (
     UPDATE ingest_offsets o SET
         incarnation = o.incarnation + 1,
-        epoch = o.epoch + 1,
+        epoch = greatest(o.epoch + 1, floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint),
         start_offset = $5::bigint,
         next_offset = $5::bigint,
         events = 0, duplicates = 0, dead_letters = 0, tombstones = 0, gaps = 0, expired = 0,
@@ -28,4 +28,4 @@ WITH held AS (
     INSERT INTO ingest_ledger (consumer_group, topic, partition, incarnation, epoch, from_offset, to_offset, worker)
     SELECT consumer_group, topic, partition, incarnation, epoch, next_offset, next_offset, claimed_by FROM begun
 )
-SELECT epoch, incarnation, next_offset, last_offset, last_fingerprint, last_timestamp FROM begun
+SELECT epoch, incarnation, start_offset, next_offset, last_offset, last_fingerprint, last_timestamp FROM begun

@@ -52,6 +52,7 @@ pub enum Claimed {
 struct ClaimRow {
     epoch: i64,
     incarnation: i32,
+    start_offset: i64,
     next_offset: i64,
     last_offset: Option<i64>,
     last_fingerprint: Option<Vec<u8>>,
@@ -327,6 +328,7 @@ impl From<ClaimRow> for Claim {
             fingerprint,
             timestamp: row.last_timestamp,
         });
-        Self { epoch: row.epoch, incarnation: row.incarnation, next_offset: row.next_offset, last }
+        let ClaimRow { epoch, incarnation, start_offset, next_offset, .. } = row;
+        Self { epoch, incarnation, start_offset, next_offset, last }
     }
 }

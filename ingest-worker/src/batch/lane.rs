@@ -12,6 +12,7 @@ use crate::clock;
 use crate::commands::{Backoff, Recorded, WriterReport};
 use crate::consume::{KafkaRecord, PartitionKey, ToConsumer};
 use crate::decode::{Decoded, Limits, decode};
+use crate::fail_point::FailPoint;
 use crate::metrics::{self, Stage};
 use crate::normalize::Normalizer;
 use crate::write::{Backend, Claims, WriteFailure};
@@ -209,6 +210,7 @@ impl Lane {
             state.opened.get_or_insert_with(Instant::now);
         }
         last.iter().for_each(|(key, last)| state.batch.note_last(key, *last));
+        drop(FailPoint::AfterDecode.pass().await); // It freezes or ends us; there is nothing to fail.
         metrics::stage(Stage::Decode, started.elapsed());
     }
 

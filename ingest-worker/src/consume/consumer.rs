@@ -18,6 +18,7 @@ use super::lane_door::LaneDoor;
 use super::position;
 use super::{KafkaRecord, KafkaSettings, PartitionKey};
 use crate::batch::LaneInput;
+use crate::fail_point::FailPoint;
 use crate::health::Health;
 use crate::metrics;
 use crate::telemetry::{Throttle, kafka_error};
@@ -168,6 +169,7 @@ impl Consumer {
         }
         for (door, chunk) in self.lanes.iter_mut().zip(chunks) {
             if !chunk.is_empty() {
+                FailPoint::AfterPoll.pass_on_thread();
                 door.load.add(chunk.iter().map(KafkaRecord::memory).sum());
                 door.send(LaneInput::Records(chunk));
             }

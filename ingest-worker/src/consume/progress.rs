@@ -6,6 +6,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::assignment::Reading;
 use super::consumer::Consumer;
 use crate::clock;
+use crate::fail_point::FailPoint;
 use crate::metrics;
 
 /// How often offsets are told to Kafka and lag is measured.
@@ -34,11 +35,14 @@ impl Consumer {
                 reading.told = if added.is_ok() { reading.committed } else { reading.told };
             }
         }
-        if list.count() > 0
-            && let Err(error) = self.consumer.commit(&list, mode)
-        {
+        if list.count() == 0 {
+            return;
+        }
+        FailPoint::BeforeKafkaCommit.pass_on_thread();
+        if let Err(error) = self.consumer.commit(&list, mode) {
             tracing::debug!(%error, "offsets not told to kafka");
         }
+        FailPoint::AfterKafkaCommit.pass_on_thread();
     }
 
     fn measure_lag(&mut self) {

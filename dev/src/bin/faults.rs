@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Parser;
 use dev::faults::runner::{self, Plan};
 use tokio::signal::unix::{SignalKind, signal};
@@ -54,8 +54,8 @@ async fn main() -> Result<ExitCode> {
     // What is dropped by a signal kills its processes.
     let good = tokio::select! {
         good = runner::run(&plan) => good?,
-        _ = interrupt.recv() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("terminated"),
+        _ = interrupt.recv() => return Ok(ExitCode::from(130)),
+        _ = terminate.recv() => return Ok(ExitCode::from(143)),
     };
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

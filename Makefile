@@ -1,6 +1,6 @@
 # `make` lists what there is. Everything runs on this machine alone; no container engine is needed.
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test check
+.PHONY: help demo up down test faults check
 
 # The build of the Kafka client cannot stand a space in its path.
 ifneq ($(words $(CURDIR)),1)
@@ -21,6 +21,9 @@ down: ## stop them; the data stay
 
 test: ## everything, with real servers; what CI runs
 	@dev/test
+
+faults: ## what the world does to it, by the hour: FAULTS='--seed 7 killed' chooses; dev/faults --list
+	@dev/faults $(FAULTS)
 
 check: ## quick: format, lints, unit tests, documentation
 	cargo fmt --check

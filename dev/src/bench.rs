@@ -37,7 +37,8 @@ pub struct Bench {
     pub partitions: i32,
     /// The consumer group unless a test says otherwise.
     pub group: String,
-    logs: PathBuf,
+    /// What its processes say.
+    pub logs: PathBuf,
     started: AtomicU32,
     _places: SemaphorePermit<'static>,
 }
@@ -130,10 +131,18 @@ impl Bench {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start_worker(&self, mut settings: Settings) -> Result<Process> {
+    pub fn start_worker(&self, settings: Settings) -> Result<Process> {
+        self.start_binary("ingest-worker", settings)
+    }
+
+    /// As [`Bench::start_worker`], with another build of it.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_binary(&self, binary: &str, mut settings: Settings) -> Result<Process> {
         let port = processes::free_port(0)?;
         settings.insert("ANALYTICS_INGEST_SERVICE_PORT".to_owned(), port.to_string());
-        Process::start("ingest-worker", "run", &settings, port, &self.log("ingest-worker"))
+        Process::start(binary, "run", &settings, port, &self.log(binary))
     }
 
     /// A reader that is ready.

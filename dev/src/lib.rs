@@ -13,4 +13,5 @@ pub mod oracle;
 pub mod bench;
 pub mod demo;
 pub mod wait;
+pub mod faults;
 pub mod clock;

@@ -32,6 +32,16 @@ pub async fn nothing_lost_nothing_twice(pool: &PgPool, group: &str, sent: &[Load
     Ok(())
 }
 
+/// How many events of those sent are not stored, and how many are stored that were not sent, or twice.
+///
+/// # Errors
+/// PostgreSQL does not answer.
+pub async fn lost_and_surplus(pool: &PgPool, sent: &[LoadRecord]) -> Result<(i64, i64)> {
+    let mut connection = pool.acquire().await?;
+    expect_events(&mut connection, sent).await?;
+    Ok(sqlx::query_as(include_str!("oracle_numbers.sql")).fetch_one(&mut *connection).await?)
+}
+
 /// How many of these records must be counted under which head.
 #[must_use]
 pub fn expected_totals(sent: &[LoadRecord]) -> Totals {

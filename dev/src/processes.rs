@@ -19,6 +19,9 @@ use crate::stack::checkout;
 /// How long a process may take until it is ready.
 const START: Duration = Duration::from_secs(60);
 
+/// The worker that has fail points. The ordinary binary never has them.
+pub const WITH_FAIL_POINTS: &str = "ingest-worker-with-fail-points";
+
 /// Environment variables of a process.
 pub type Settings = BTreeMap<String, String>;
 
@@ -52,15 +55,28 @@ pub fn binaries() -> Result<PathBuf> {
 pub fn build() -> Result<()> {
     static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
     BUILT
-        .get_or_init(|| cargo_build().map_err(|error| format!("{error:#}")))
+        .get_or_init(|| cargo_build(&["--bins"]).map_err(|error| format!("{error:#}")))
         .clone()
         .map_err(|error| anyhow!(error))
 }
 
-fn cargo_build() -> Result<()> {
+/// Builds the worker that has fail points, beside the ordinary one.
+///
+/// # Errors
+/// It does not compile.
+pub fn build_with_fail_points() -> Result<()> {
+    static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
+    let arguments = ["--features", "ingest-worker/fail-points", "--bin", WITH_FAIL_POINTS];
+    BUILT
+        .get_or_init(|| cargo_build(&arguments).map_err(|error| format!("{error:#}")))
+        .clone()
+        .map_err(|error| anyhow!(error))
+}
+
+fn cargo_build(what: &[&str]) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = std::process::Command::new(cargo);
-    build.current_dir(checkout()).args(["build", "--quiet", "--workspace", "--bins"]).stdin(Stdio::null());
+    build.current_dir(checkout()).args(["build", "--quiet", "--workspace"]).args(what).stdin(Stdio::null());
     if binaries()?.ends_with("release") {
         build.arg("--release");
     }
@@ -92,7 +108,10 @@ fn command(binary: &str, verb: &str, settings: &Settings) -> Result<Command> {
     let mut command = Command::new(path);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if text.starts_with("ANALYTICS_") || text.starts_with("STACK_") || text == "DATABASE_URL" {
+        if text.starts_with("ANALYTICS_")
+            || text.starts_with("STACK_")
+            || matches!(text.as_ref(), "DATABASE_URL" | "FAULT")
+        {
             command.env_remove(&name);
         }
     }
@@ -183,6 +202,23 @@ impl Process {
             bail!("{} had ended by itself ({status}); {}", self.name, self.last_lines());
         }
         self.child.kill().await.context("cannot be killed")
+    }
+
+    /// Any signal.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(self.pid, signal).with_context(|| format!("{} is gone", self.name))
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Errors
+    /// It has not in time.
+    pub async fn ended(&mut self, within: Duration) -> Result<ExitStatus> {
+        let status = timeout(within, self.child.wait()).await;
+        Ok(status.with_context(|| format!("{} did not end within {} s", self.name, within.as_secs()))??)
     }
 
     /// Asks it to end (SIGTERM) and waits so long; then it is killed, which is an error.

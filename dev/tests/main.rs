@@ -12,6 +12,7 @@ mod http_commands;
 mod read_models_agree;
 mod reader_cannot_write;
 mod oracle;
+mod faults_oracle;
 
 use chrono::TimeDelta;
 use dev::clock;

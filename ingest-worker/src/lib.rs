@@ -15,6 +15,7 @@ pub mod write;
 
 pub mod clock;
 pub mod config;
+pub mod fail_point;
 pub mod health;
 pub mod metrics;
 pub mod problem;

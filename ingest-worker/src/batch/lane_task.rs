@@ -9,6 +9,7 @@ use crate::clock;
 use crate::commands::WriterReport;
 use crate::consume::{KafkaRecord, ToConsumer};
 use crate::decode::{Decoded, Limits, decode};
+use crate::fail_point::FailPoint;
 use crate::metrics::{self, Stage};
 use crate::normalize::Normalizer;
 use crate::write::Backend;
@@ -81,6 +82,7 @@ impl LaneTask {
         let mut told = Vec::new();
         self.lane.take(input, started, |record| self.decoder.fate(record, now), &mut told);
         if has_records {
+            drop(FailPoint::AfterDecode.pass().await); // It freezes or ends us; there is nothing to fail.
             metrics::stage(Stage::Decode, started.elapsed());
         }
         self.tell(told).await;

@@ -78,6 +78,8 @@ enum Verb {
 pub fn main() -> ExitCode {
     // Before any thread: it changes the environment.
     let faults = dotenv::load();
+    #[cfg(feature = "fail-points")]
+    let faults = faults.into_iter().chain(crate::fail_point::arm().err()).collect();
     let cli = parse();
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -10,6 +10,7 @@ use super::outcome::{
 };
 use crate::batch::{Batch, BatchEvent};
 use crate::decode::Rejection;
+use crate::fail_point::{self, FailPoint};
 use crate::metrics::{self, RetryCause, Stage};
 use crate::write::events::Route;
 use crate::write::partitions::Partitions;
@@ -146,10 +147,12 @@ impl Recorder {
 
         let started = Instant::now();
         let mut tx = self.connection.begin().await?; // The lane's own: its backend is what a successor may terminate.
+        FailPoint::AfterBegin.pass().await?;
         let mut clock = StageClock::start();
         let Some(locked) = lock(&mut tx, &self.group, batch).await? else {
             return Ok(Recorded { lost: all_lost(batch), ..Recorded::default() });
         };
+        FailPoint::AfterCompare.pass().await?;
         clock.lap(Stage::Offsets);
         let candidates = writable(batch, &locked);
         let reserved = event_ids::reserve(&mut tx, external_ids(&candidates)).await?; // Who was here before?
@@ -161,17 +164,21 @@ impl Recorder {
         clock.lap(Stage::EventIds);
         let rows: Vec<_> = unseen.iter().map(|event| &event.event).collect();
         let stored = events::insert(&mut tx, route, &rows).await?;
+        FailPoint::AfterCopy.pass().await?;
         let is_new = |event: &&BatchEvent| stored.as_ref().is_none_or(|ids| ids.contains(&event.id()));
         let new: Vec<&BatchEvent> = unseen.into_iter().filter(is_new).collect();
         clock.lap(if route == Route::Staging { Stage::Staging } else { Stage::Events });
         read_models::count(&mut tx, self.shard, &self.series, new.iter().map(|event| &event.event)).await?;
+        FailPoint::BetweenTables.pass().await?;
         clock.lap(Stage::ReadModels);
         dead_letters::insert(&mut tx, &letters(batch, &locked)).await?;
         clock.lap(Stage::DeadLetters);
         let ranges = owned_ranges(batch, &locked, &new);
         offsets::advance(&mut tx, &self.group, &self.worker, &ranges).await?; // Last: offset, totals, ledger.
         clock.lap(Stage::Offsets);
-        tx.commit().await?;
+        FailPoint::BeforeCommit.pass().await?;
+        fail_point::commit(tx).await?;
+        FailPoint::AfterCommit.pass().await?;
         clock.lap(Stage::Commit);
         metrics::transaction(started.elapsed());
         count_outcomes(batch, &ranges, &locked);

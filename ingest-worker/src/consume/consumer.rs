@@ -18,6 +18,7 @@ use super::inbox::ToConsumer;
 use super::lane_door::LaneDoor;
 use super::{KafkaRecord, KafkaSettings, PartitionKey, StartAt};
 use crate::batch::LaneInput;
+use crate::fail_point::FailPoint;
 use crate::health::Health;
 use crate::telemetry::{Throttle, kafka_error};
 use crate::write::Claims;
@@ -184,6 +185,7 @@ impl Consumer {
         }
         for (door, chunk) in self.lanes.iter_mut().zip(chunks) {
             if !chunk.is_empty() {
+                FailPoint::AfterPoll.pass_on_thread();
                 door.load.add(chunk.iter().map(KafkaRecord::memory).sum());
                 door.send(LaneInput::Records(chunk));
             }

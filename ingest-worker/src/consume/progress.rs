@@ -6,6 +6,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::assignment::Progress;
 use super::consumer::Consumer;
 use crate::clock;
+use crate::fail_point::FailPoint;
 use crate::metrics;
 
 /// How often offsets are told to Kafka and lag is measured.
@@ -33,11 +34,14 @@ impl Consumer {
                 progress.told = added.is_ok().then_some(committed);
             }
         }
-        if list.count() > 0
-            && let Err(error) = self.consumer.commit(&list, mode)
-        {
+        if list.count() == 0 {
+            return;
+        }
+        FailPoint::BeforeKafkaCommit.pass_on_thread();
+        if let Err(error) = self.consumer.commit(&list, mode) {
             tracing::debug!(%error, "offsets not told to kafka");
         }
+        FailPoint::AfterKafkaCommit.pass_on_thread();
     }
 
     fn measure_lag(&mut self) {

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::copy_row::{COLUMNS, CopyBuffer};
 use super::failure::{Statement, WriteFailure, copy_row};
+use crate::fail_point::FailPoint;
 
 /// How events get into their table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,7 @@ async fn copy(
     }
     buffer.finish();
     copy.send(buffer.as_bytes()).await.map_err(failed)?;
+    FailPoint::MidCopy.pass().await?;
     let stored = copy.finish().await.map_err(failed)?;
     if stored == events.len() as u64 {
         Ok(())

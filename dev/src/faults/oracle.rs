@@ -1,0 +1,107 @@
+//! The same questions after every scenario, whatever it did.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use sqlx::postgres::PgPool;
+
+use super::audit;
+use crate::bench::Bench;
+use crate::load::{LoadRecord, Outcome};
+use crate::{oracle, tables};
+
+/// What a scenario may cost.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// From the healing until everything is accounted for.
+    pub recovery: Duration,
+    /// Of any one worker.
+    pub memory_kilobytes: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { recovery: Duration::from_secs(60), memory_kilobytes: 256 << 10 }
+    }
+}
+
+/// What came of a scenario.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    /// Records sent.
+    pub records: usize,
+    /// Events that were sent and are not stored as sent.
+    pub lost: i64,
+    /// Events stored that were not sent, or twice.
+    pub doubled: i64,
+    /// Differences between the read models and a recount, fifteen at most.
+    pub wrong_counts: usize,
+    /// Longest time from a healing until everything was accounted for.
+    pub slowest_recovery: Duration,
+    /// Of the largest worker.
+    pub peak_memory_kilobytes: u64,
+    /// Everything that is not as it must be, in sentences.
+    pub faults: Vec<String>,
+}
+
+/// Fills in what the tables say.
+///
+/// # Errors
+/// A server does not answer; everything else is in the figures.
+pub async fn judge(
+    bench: &Bench,
+    sent: &[LoadRecord],
+    bounds: &Bounds,
+    mut figures: Figures,
+) -> Result<Figures> {
+    let pool = &bench.database.pool;
+    (figures.lost, figures.doubled) = oracle::lost_and_surplus(pool, sent).await?;
+    let ends = bench.topics.ends(&bench.prefix).await?;
+    for answer in [
+        oracle::nothing_lost_nothing_twice(pool, &bench.group, sent).await,
+        dead_letters_are_those_expected(pool, sent).await,
+        oracle::ledger_balances(pool, &bench.group, &ends).await,
+        memory_is_bounded(&figures, bounds),
+    ] {
+        figures.faults.extend(answer.err().map(|error| format!("{error:#}")));
+    }
+    if let Err(error) = oracle::counts_agree(pool).await {
+        let sentence = format!("{error:#}");
+        figures.wrong_counts = sentence.lines().count().saturating_sub(1).max(1);
+        figures.faults.push(sentence);
+    }
+    figures.faults.extend(audit::faults(pool).await?);
+    if figures.records > 0 && audit::steps(pool).await? == 0 {
+        figures.faults.push("the triggers have noted nothing".to_owned());
+    }
+    Ok(figures)
+}
+
+/// No dead letter for a good record, none twice, none missing, each with its record's bytes.
+async fn dead_letters_are_those_expected(pool: &PgPool, sent: &[LoadRecord]) -> Result<()> {
+    let mut balance: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
+    for record in sent.iter().filter(|record| record.becomes == Outcome::DeadLetter) {
+        *balance.entry(record.value.clone().unwrap_or_default().into_bytes()).or_default() += 1;
+    }
+    for letter in tables::dead_letters(pool).await? {
+        *balance.entry(letter.record_value.unwrap_or_default()).or_default() -= 1;
+    }
+    let wrong: Vec<_> = balance
+        .iter()
+        .filter(|(_, balance)| **balance != 0)
+        .take(5)
+        .map(|(value, balance)| {
+            let text: String = String::from_utf8_lossy(value).chars().take(120).collect();
+            format!("{} {}: {text}", balance.abs(), if *balance > 0 { "missing" } else { "too many" })
+        })
+        .collect();
+    ensure!(wrong.is_empty(), "the dead letters are not those expected:\n{}", wrong.join("\n"));
+    Ok(())
+}
+
+fn memory_is_bounded(figures: &Figures, bounds: &Bounds) -> Result<()> {
+    let (peak, bound) = (figures.peak_memory_kilobytes >> 10, bounds.memory_kilobytes >> 10);
+    ensure!(peak <= bound, "a worker took {peak} MiB of memory, {bound} are allowed");
+    Ok(())
+}

@@ -168,7 +168,7 @@ impl Claimant {
             Err(failure) => return patience.after(failure).await,
         };
         let key = order.key.clone();
-        let starts = if known || self.was_there_before(order).await {
+        let starts = if known || self.appeared_later(order).await {
             let (low, _) = self.watermarks(order).await;
             vec![(key.partition, low)]
         } else {
@@ -186,9 +186,12 @@ impl Claimant {
 
     /// Whether the topic is read from its beginning whatever the settings say: it appeared after this worker started, or its
     /// row is gone though this worker held it, as it is when PostgreSQL was restored from an older copy.
-    async fn was_there_before(&self, order: &ClaimOrder) -> bool {
-        if self.start_at == StartAt::Earliest || order.terms != Terms::Assigned {
+    async fn appeared_later(&self, order: &ClaimOrder) -> bool {
+        if order.terms != Terms::Assigned {
             return true;
+        }
+        if self.start_at == StartAt::Earliest {
+            return false;
         }
         loop {
             if let Some(topics) = self.topics_at_start.get() {

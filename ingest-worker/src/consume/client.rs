@@ -343,6 +343,8 @@ impl KafkaSettings {
             ("reconnect.backoff.max.ms", "5000"),
             ("allow.auto.create.topics", "false"),
             ("log.connection.close", "false"),
+            // A broker answers one question after the other, and this long none while there is nothing to fetch.
+            ("fetch.wait.max.ms", "100"),
             // A full queue must not show as a pause of a second.
             ("fetch.queue.backoff.ms", "20"),
             ("queued.min.messages", "20000"),

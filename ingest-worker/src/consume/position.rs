@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataTopic;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList, TopicPartitionListElem};
 
 use super::context::Context;
 use super::{PartitionKey, StartAt};
@@ -55,13 +57,20 @@ pub(super) fn starts_of_topic(
     start_at: StartAt,
 ) -> KafkaResult<Vec<(i32, i64)>> {
     let metadata = consumer.fetch_metadata(Some(topic), ANSWER_TIMEOUT)?;
-    let partitions = metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions);
-    partitions
-        .map(|partition| {
-            let (low, high) = consumer.fetch_watermarks(topic, partition.id(), ANSWER_TIMEOUT)?;
-            Ok((partition.id(), if start_at == StartAt::Latest { high } else { low }))
-        })
-        .collect()
+    let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+    let end = if start_at == StartAt::Latest { Offset::End } else { Offset::Beginning };
+    let mut question = TopicPartitionList::new();
+    for partition in partitions {
+        question.add_partition_offset(topic, partition.id(), end)?;
+    }
+    // Kafka's own question for offsets by time knows both ends as times that cannot be.
+    let answer = consumer.offsets_for_times(question, ANSWER_TIMEOUT)?;
+    let start = |element: TopicPartitionListElem<'_>| match (element.error(), element.offset()) {
+        (Ok(()), Offset::Offset(offset)) => Ok((element.partition(), offset)),
+        (Err(error), _) => Err(error),
+        (Ok(()), _) => Err(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition)),
+    };
+    answer.elements().into_iter().map(start).collect()
 }
 
 #[cfg(test)]

@@ -28,5 +28,5 @@ faults: ## what the world does to it, by the hour: FAULTS='--seed 7 killed' choo
 check: ## quick: format, lints, unit tests, documentation
 	cargo fmt --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo test --workspace --lib
+	cargo test --workspace --lib --features ingest-worker/fail-points
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --lib

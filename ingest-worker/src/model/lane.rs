@@ -16,7 +16,7 @@ use crate::write::Backend;
 /// A real lane, and a writer that does what the real one would.
 pub struct SimulatedLane {
     lane: Lane,
-    load: Arc<LaneLoad>,
+    pub load: Arc<LaneLoad>,
     pub inputs: VecDeque<LaneInput>,
     reports: VecDeque<WriterReport>,
     /// The lane's session, as claims see it.
@@ -64,9 +64,6 @@ impl SimulatedLane {
             && rng.u8(0..4) != 0
             && let Some(input) = self.inputs.pop_front()
         {
-            if let LaneInput::Records(records) = &input {
-                self.load.add(records.iter().map(KafkaRecord::memory).sum());
-            }
             self.lane.take(input, now, fate, told);
         }
         if let Some(batch) = self.lane.next_batch(now) {
@@ -121,6 +118,10 @@ impl SimulatedLane {
         self.under_way = false;
         // What was handed to the lost connection is not written by the next.
         self.reports.push_back(WriterReport::Disconnected);
+    }
+
+    pub fn held_bytes(&self) -> usize {
+        self.load.bytes()
     }
 
     /// The process is gone; what its sessions had begun may stay for a while.

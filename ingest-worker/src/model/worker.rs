@@ -55,6 +55,11 @@ impl Process {
         self.lanes.iter().filter_map(SimulatedLane::session)
     }
 
+    /// What its lanes hold between fetch and commit.
+    pub fn held_bytes(&self) -> usize {
+        self.lanes.iter().map(SimulatedLane::held_bytes).sum()
+    }
+
     /// One turn of the thread that polls Kafka.
     pub fn poll(&mut self, kafka: &mut Kafka, rng: &mut fastrand::Rng) {
         let mut orders = Vec::new();
@@ -154,13 +159,14 @@ impl Process {
             *offset += 1;
             reading.passed = *offset;
         }
-        let inputs = &mut self.lanes[lane].inputs;
+        let lane = &mut self.lanes[lane];
         if !records.is_empty() {
-            inputs.push_back(LaneInput::Records(records));
+            lane.load.add(records.iter().map(KafkaRecord::memory).sum());
+            lane.inputs.push_back(LaneInput::Records(records));
         }
         if *offset == log.high() && reading.passed < *offset {
             reading.passed = *offset;
-            inputs.push_back(LaneInput::End { key, epoch, position: *offset });
+            lane.inputs.push_back(LaneInput::End { key, epoch, position: *offset });
         }
     }
 

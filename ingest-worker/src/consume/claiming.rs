@@ -1,6 +1,6 @@
 use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::error::KafkaResult;
@@ -25,6 +25,9 @@ use crate::write::{Backend, Claimed, Claims, WriteFailure};
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Longest pause before Kafka is asked again whether a partition is ours.
 const LONGEST_PAUSE: Duration = Duration::from_secs(32);
+/// How long an assignment is believed: a claim that comes later, of a process that was frozen or waited for PostgreSQL, may
+/// come after the group has given the partition to another.
+const BELIEVED: Duration = Duration::from_secs(5);
 /// A claim that fails is worth a line this often.
 static CLAIMS_LINE: Throttle = Throttle::new(Duration::from_secs(30));
 
@@ -146,8 +149,13 @@ impl Claimant {
             Terms::Assigned | Terms::Proven => None,
         };
         let mut patience = Patience::with(self, order);
+        let mut believed_since = Instant::now();
         loop {
             let backend = self.backend(order.lane).await;
+            if held.is_none() && believed_since.elapsed() > BELIEVED {
+                self.prove(order).await;
+                believed_since = Instant::now();
+            }
             match self.claims.claim(&order.key, &backend, held).await {
                 Ok(Claimed::Ours(claim)) => return Ok((claim, backend)),
                 Ok(Claimed::Taken) => return Err(Ended::Taken),
@@ -235,8 +243,10 @@ impl Claimant {
     /// The proof that a partition is ours is an offset commit that the group's coordinator accepts: it refuses one of any
     /// generation but the present, and no two members of that have the same partition.
     async fn prove(&self, order: &ClaimOrder) {
-        self.say(order, "another worker has claimed the partition", false).await;
-        let mut pause = order.delay;
+        if order.terms == Terms::Proven {
+            self.say(order, "another worker has claimed the partition", false).await;
+        }
+        let mut pause = order.delay.max(ASK_AGAIN / 4);
         loop {
             let key = order.key.clone();
             match self.ask(move |consumer| tell_again(consumer, &key)).await {

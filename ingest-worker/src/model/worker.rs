@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::kafka::{Kafka, News};
 use super::lane::SimulatedLane;
 use super::postgres::{Postgres, key, value};
-use super::{LANES, Session, Worker};
+use super::{LANES, PARTITIONS, Session, Worker};
 use crate::batch::{Claim, LaneInput};
 use crate::consume::assignment::{Answer, Assignment, ClaimOrder, Order, Terms};
 use crate::consume::position::{self, Position};
@@ -23,6 +23,9 @@ pub struct Process {
     claims: BTreeMap<PartitionKey, ClaimUnderWay>,
     /// What the Kafka client fetches: from which offset on, of which generation of the log.
     fetches: BTreeMap<usize, (i64, u64)>,
+    /// Of which generation the log was when its offsets were last asked for: that it is recreated between the question and
+    /// the fetch cannot be seen.
+    asked: [u64; PARTITIONS],
 }
 
 enum Message {
@@ -47,12 +50,18 @@ impl Process {
             lanes: (0..LANES).map(SimulatedLane::new).collect(),
             claims: BTreeMap::new(),
             fetches: BTreeMap::new(),
+            asked: [0; PARTITIONS],
         }
     }
 
     /// Its sessions with PostgreSQL.
     pub fn sessions(&self) -> impl Iterator<Item = Session> {
         self.lanes.iter().filter_map(SimulatedLane::session)
+    }
+
+    /// The sessions of its lanes, as claims see them.
+    pub fn backends(&self) -> impl Iterator<Item = Session> {
+        self.lanes.iter().filter_map(|lane| lane.backend)
     }
 
     /// What its lanes hold between fetch and commit.
@@ -66,7 +75,7 @@ impl Process {
         for _ in 0..rng.usize(0..=self.inbox.len()) {
             let Some(message) = self.inbox.pop_front() else { break };
             self.read(message, &mut orders);
-            self.carry_out(&mut orders, kafka);
+            self.carry_out(&mut orders);
         }
         let fetching: Vec<_> = self.fetches.keys().copied().collect();
         for partition in fetching {
@@ -82,7 +91,7 @@ impl Process {
                     self.assignment.revoked(&key(&self.topic, partition), &mut orders);
                 }
             }
-            self.carry_out(&mut orders, kafka);
+            self.carry_out(&mut orders);
         }
     }
 
@@ -108,7 +117,7 @@ impl Process {
         }
     }
 
-    fn carry_out(&mut self, orders: &mut Vec<Order>, kafka: &Kafka) {
+    fn carry_out(&mut self, orders: &mut Vec<Order>) {
         for order in orders.drain(..) {
             match order {
                 Order::Claim(order) => {
@@ -122,7 +131,8 @@ impl Process {
                 }
                 Order::Fetch(key, offset) => {
                     let partition = usize::try_from(key.partition).unwrap();
-                    let former = self.fetches.insert(partition, (offset, kafka.logs[partition].generation));
+                    let asked = self.asked[partition];
+                    let former = self.fetches.insert(partition, (offset, asked));
                     assert_eq!(former, None, "the client refuses what it fetches already");
                 }
                 Order::StopFetching(key) => {
@@ -220,6 +230,7 @@ impl Process {
                     Position::Another { .. } => anew(true),
                     Position::RetentionPassed { .. } => anew(false),
                     Position::At(offset) => {
+                        self.asked[partition] = kafka.logs[partition].generation;
                         let settled =
                             under_way.claim.clone().map(|(claim, session)| (claim, offset, session));
                         let answer = Message::Answer(order.key.clone(), order.attempt, settled);

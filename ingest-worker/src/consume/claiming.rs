@@ -93,17 +93,25 @@ impl Claimant {
         cancel
     }
 
-    /// Which of these partitions, each with its claim and the offset to be read next, are not where their topic is?
+    /// Which of these partitions, each with its claim and the offset to be read next, is not where its topic is? The client
+    /// has stopped to read one of them; if by now all seem to be in range, any may be it.
     pub(super) fn check_ranges(self: &Arc<Self>, reading: Vec<(PartitionKey, i64, i64)>) {
         let claimant = Arc::clone(self);
         let check = async move {
-            for (key, epoch, next) in reading {
+            let mut outside = Vec::new();
+            for (key, epoch, next) in &reading {
                 let asked = key.clone();
                 // If Kafka does not say, the claim asks until it does.
                 match claimant.ask(move |consumer| position::watermarks(consumer, &asked)).await {
-                    Ok((low, high)) if (low..=high).contains(&next) => {}
-                    Ok(_) | Err(_) => claimant.tell(ToConsumer::OutOfRange { key, epoch }).await,
+                    Ok((low, high)) if (low..=high).contains(next) => {}
+                    Ok(_) | Err(_) => outside.push((key.clone(), *epoch)),
                 }
+            }
+            if outside.is_empty() {
+                outside = reading.into_iter().map(|(key, epoch, _)| (key, epoch)).collect();
+            }
+            for (key, epoch) in outside {
+                claimant.tell(ToConsumer::OutOfRange { key, epoch }).await;
             }
             claimant.tell(ToConsumer::RangesChecked).await;
         };

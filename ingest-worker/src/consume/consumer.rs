@@ -37,6 +37,17 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 /// Name of missing rights in readiness.
 const RIGHTS: &str = "kafka rights";
 
+/// Whether Kafka is being asked if what is to be read next is still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RangeCheck {
+    /// It is not.
+    Idle,
+    /// It is.
+    UnderWay,
+    /// It is, and must be asked once more: the client has reported another partition since.
+    Outdated,
+}
+
 /// Reads Kafka on a thread of its own, which never waits for PostgreSQL.
 pub struct Consumer {
     pub(super) consumer: Arc<BaseConsumer<Context>>,
@@ -49,7 +60,7 @@ pub struct Consumer {
     pub(super) orders: Vec<Order>,
     pub(super) claimant: Arc<Claimant>,
     pub(super) claims_under_way: HashMap<PartitionKey, CancellationToken>,
-    pub(super) checking_ranges: bool,
+    pub(super) range_check: RangeCheck,
     /// Kafka has refused something for want of rights, and nothing has come since.
     pub(super) denied: bool,
     pub(super) missing_topics_line: Throttle,
@@ -102,7 +113,7 @@ impl Consumer {
             orders: Vec::new(),
             claimant: Arc::new(claimant),
             claims_under_way: HashMap::new(),
-            checking_ranges: false,
+            range_check: RangeCheck::Idle,
             denied: false,
             missing_topics_line: Throttle::new(MISSING_TOPICS_INTERVAL),
             told_at: Instant::now(),
@@ -248,10 +259,12 @@ impl Consumer {
     }
 
     /// Some partition's offset is not in its topic any more; the client does not say which, and reads it no further.
-    fn check_ranges(&mut self) {
-        if std::mem::replace(&mut self.checking_ranges, true) {
+    pub(super) fn check_ranges(&mut self) {
+        if self.range_check != RangeCheck::Idle {
+            self.range_check = RangeCheck::Outdated;
             return;
         }
+        self.range_check = RangeCheck::UnderWay;
         let reading: Vec<_> = self
             .assignment
             .all_reading()

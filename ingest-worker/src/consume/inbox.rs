@@ -3,7 +3,7 @@ use rdkafka::consumer::Consumer as _;
 use super::PartitionKey;
 use super::assignment::{Answer, Order};
 use super::claiming::Settled;
-use super::consumer::Consumer;
+use super::consumer::{Consumer, RangeCheck};
 use super::context::report;
 use super::list::list_of;
 use crate::commands::Advanced;
@@ -92,7 +92,12 @@ impl Consumer {
                 }
                 ToConsumer::Recreated { key, epoch } => assignment.recreated(key, epoch, orders),
                 ToConsumer::OutOfRange { key, epoch } => assignment.out_of_range(key, epoch, orders),
-                ToConsumer::RangesChecked => self.checking_ranges = false,
+                ToConsumer::RangesChecked => {
+                    let former = std::mem::replace(&mut self.range_check, RangeCheck::Idle);
+                    if former == RangeCheck::Outdated {
+                        self.check_ranges();
+                    }
+                }
                 ToConsumer::LaneLost(lane) => assignment.lane_lost(lane, orders),
                 ToConsumer::Committed(advanced) => assignment.committed(&advanced),
                 ToConsumer::Defect(reason) => anyhow::bail!("claims: {reason}"),

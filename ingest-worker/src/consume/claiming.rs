@@ -159,6 +159,13 @@ impl Claimant {
 
     /// Writes down where the topic's partitions begin of which nothing is stored.
     async fn begin(&self, order: &ClaimOrder, patience: &mut Patience<'_>) -> Result<(), Ended> {
+        // Also where a row is gone though this worker held it: PostgreSQL was restored from an older copy.
+        if self.start_at == StartAt::Earliest || order.terms != Terms::Assigned {
+            // All partitions at once: while others are already being fetched, Kafka answers only between two fetches, half
+            // a second apart where nothing new comes.
+            let (low, _) = self.watermarks(order).await;
+            return self.write_beginnings(order, &[(order.key.partition, low)], patience).await;
+        }
         let _turn = self.beginning.lock().await;
         let backend = self.backend(order.lane).await;
         let known = match self.claims.claim(&order.key, &backend, Some(NO_EPOCH)).await {
@@ -168,7 +175,7 @@ impl Claimant {
             Err(failure) => return patience.after(failure).await,
         };
         let key = order.key.clone();
-        let starts = if known || self.was_there_before(order).await {
+        let starts = if known || self.appeared_later(order).await {
             let (low, _) = self.watermarks(order).await;
             vec![(key.partition, low)]
         } else {
@@ -178,18 +185,23 @@ impl Claimant {
             })
             .await
         };
-        match self.claims.begin(&order.key.topic, &starts).await {
+        self.write_beginnings(order, &starts, patience).await
+    }
+
+    async fn write_beginnings(
+        &self,
+        order: &ClaimOrder,
+        starts: &[(i32, i64)],
+        patience: &mut Patience<'_>,
+    ) -> Result<(), Ended> {
+        match self.claims.begin(&order.key.topic, starts).await {
             Ok(()) => Ok(()),
             Err(failure) => patience.after(failure).await,
         }
     }
 
-    /// Whether the topic is read from its beginning whatever the settings say: it appeared after this worker started, or its
-    /// row is gone though this worker held it, as it is when PostgreSQL was restored from an older copy.
-    async fn was_there_before(&self, order: &ClaimOrder) -> bool {
-        if self.start_at == StartAt::Earliest || order.terms != Terms::Assigned {
-            return true;
-        }
+    /// Whether the topic appeared after this worker started, and is read from its beginning whatever the settings say.
+    async fn appeared_later(&self, order: &ClaimOrder) -> bool {
         loop {
             if let Some(topics) = self.topics_at_start.get() {
                 return !topics.contains(&*order.key.topic);

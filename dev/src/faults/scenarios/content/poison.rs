@@ -111,6 +111,11 @@ pub(super) async fn much(scene: &mut Scene) -> Result<()> {
             "{MUCH} good records took {normal:?}, with poison in every second {alternating:?}, only poison {all:?}"
         );
     }
+    let (told, expected) =
+        (worker.metric("analytics_ingest_dead_letters_total").await?, scene.expected().totals.dead_letters);
+    #[expect(clippy::cast_precision_loss, reason = "some ten thousand")]
+    let is_true = (told - expected as f64).abs() < 0.5;
+    ensure!(is_true, "the metric tells {told} dead letters, there are {expected}");
     worker.ready().await?;
     worker.terminate(DRAIN).await
 }

@@ -107,7 +107,7 @@ const BLOAT: f64 = 0.1;
 pub(super) async fn replayed(scene: &mut Scene) -> Result<()> {
     let mut live = scene.start(scene.settings())?;
     for round in 1..=scene.rounds {
-        scene.produce(5_000).await?;
+        scene.produce(20_000).await?;
         scene.caught_up().await?;
         let group = format!("replay/{}-{round}", scene.bench.group);
         replay(scene, &group).await.with_context(|| group)?;

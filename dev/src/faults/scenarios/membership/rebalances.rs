@@ -64,6 +64,9 @@ const BLOCKED: Duration = Duration::from_secs(14);
 /// A rebalance in which nobody dallies: a few heartbeats.
 const PROMPT: Duration = Duration::from_secs(5);
 
+/// A worker reads all partitions of a group that has none yet within this time; its metric is a second late.
+const STARTED: Duration = Duration::from_secs(6);
+
 pub(super) async fn while_blocked(scene: &mut Scene) -> Result<()> {
     for round in 1..=scene.rounds {
         blocked(scene).await.with_context(|| format!("round {round}"))?;
@@ -72,8 +75,12 @@ pub(super) async fn while_blocked(scene: &mut Scene) -> Result<()> {
 }
 
 async fn blocked(scene: &mut Scene) -> Result<()> {
+    let partitions = partitions(scene).await?.len();
+    let started_at = Instant::now();
     let mut first = scene.start(scene.settings())?;
-    first.ready().await?;
+    share(&[&first], partitions).await?;
+    ensure!(started_at.elapsed() < STARTED, "the first partitions took {:?}", started_at.elapsed());
+    let readiness = first.watch_readiness();
     scene.produce(600).await?;
     scene.caught_up().await?;
     let mut lock = scene.bench.database.pool.begin().await?;
@@ -97,7 +104,8 @@ async fn blocked(scene: &mut Scene) -> Result<()> {
 
     scene.healed();
     scene.caught_up().await?;
-    share(&[&first, &second], partitions(scene).await?.len()).await?;
+    share(&[&first, &second], partitions).await?;
+    readiness.was_not_ready_because("lock timeout")?;
     for worker in [&mut first, &mut second] {
         worker.ready().await?;
         worker.terminate(DRAIN).await?;

@@ -146,13 +146,15 @@ const FULL: f64 = 3.8 * 1024.0 * 1024.0;
 
 pub(super) async fn paused_and_given_back(scene: &mut Scene) -> Result<()> {
     for round in 1..=scene.rounds {
-        given_back(scene).await.with_context(|| format!("round {round}"))?;
+        let while_away = round % 2 == 1;
+        given_back(scene, while_away).await.with_context(|| format!("round {round}"))?;
         scene.proxy.heal();
     }
     Ok(())
 }
 
-async fn given_back(scene: &mut Scene) -> Result<()> {
+/// The lanes have room again after the partitions come back, or while they are away: then their pause is nobody's to end.
+async fn given_back(scene: &mut Scene, while_away: bool) -> Result<()> {
     let partitions = partitions(scene).await?.len();
     let mut settings = scene.settings();
     settings.insert("ANALYTICS_MEMORY_BUDGET".to_owned(), "12MiB".to_owned());
@@ -172,6 +174,10 @@ async fn given_back(scene: &mut Scene) -> Result<()> {
         slow.metric("analytics_ingest_buffered_bytes").await? > FULL,
         "it has caught up: nothing is paused"
     );
+    if while_away {
+        scene.proxy.heal();
+        scene.caught_up().await.with_context(|| slow.process().last_lines())?;
+    }
     other.terminate(DRAIN).await?;
     share(&[&slow], partitions).await?;
     scene.produce(1_000).await?;

@@ -21,7 +21,7 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "hurried",
         what: "SIGTERM comes twice, then SIGKILL: the second signal ends the worker at once, and nothing is lost.",
         rounds_quick: 2,
-        rounds_full: 20,
+        rounds_full: 10,
         alone: false,
         hindrance: NO_HINDRANCE,
         run: |scene| hurried(scene).boxed_local(),
@@ -47,7 +47,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "frozen-at-commit",
         what: "A worker freezes between a COMMIT and its answer, with a successor meanwhile or with none.",
-        rounds_quick: 2,
+        rounds_quick: 1,
         rounds_full: 10,
         alone: false,
         hindrance: NO_HINDRANCE,

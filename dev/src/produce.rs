@@ -83,7 +83,7 @@ impl Producer {
                 .set("compression.codec", codec)
                 .set("linger.ms", "10")
                 .set("partitioner", "murmur2_random") // Java's.
-                .set("message.max.bytes", "4194304")
+                .set("message.max.bytes", "5000000") // More than the topics take: Kafka decides.
                 .set("message.timeout.ms", "60000")
                 .set("log_level", "3")
                 .create_with_context(acknowledgements.clone())

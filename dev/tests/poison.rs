@@ -6,60 +6,10 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use dev::bench::Bench;
 use dev::load::{CANONICAL_TOPIC, LIVE_TOPICS};
+use dev::poison::{accepted, refused};
 use dev::produce::Record;
 use dev::{oracle, tables};
 use uuid::Uuid;
-
-/// A canonical event whose payload has this member.
-fn with_member(member: &[u8]) -> Vec<u8> {
-    let start =
-        br#"{"eventType":"poison.test","source":"poison","occurredAt":"2025-11-16T18:14:00Z","payload":{"#;
-    [start, member, b"}}"].concat()
-}
-
-/// What `jsonb` refuses, and what never gets so far.
-fn refused() -> Vec<Vec<u8>> {
-    let digits = [b"\"a\":".as_slice(), "1".repeat(200_000).as_bytes()].concat();
-    let deep =
-        [b"\"a\":".as_slice(), "[".repeat(100_000).as_bytes(), "]".repeat(100_000).as_bytes()].concat();
-    let large = [b"\"a\":\"".as_slice(), "x".repeat(1_100_000).as_bytes(), b"\""].concat();
-    let members: [&[u8]; 14] = [
-        br#""a":"\u0000""#,
-        br#""\u0000":1"#,
-        b"\"a\":\"\x00\"",
-        b"\"a\":\"\xff\"",
-        b"\"a\":\"\xc0\x80\"",
-        b"\"a\":\"\x01\"",
-        br#""a":"\ud800""#,
-        br#""a":"\udc00""#,
-        br#""a":NaN"#,
-        br#""a":1e200000"#,
-        br#""a":1e-20000"#,
-        &digits,
-        &deep,
-        &large,
-    ];
-    let mut values: Vec<_> = members.into_iter().map(with_member).collect();
-    values.push([b"\xef\xbb\xbf", with_member(b"").as_slice()].concat());
-    values.push([with_member(b"").as_slice(), b" garbage"].concat());
-    values.push(Vec::new());
-    values.push(b"  ".to_vec());
-    values
-}
-
-/// What looks dangerous and is not.
-fn accepted() -> Vec<Vec<u8>> {
-    let deep = [b"\"a\":".as_slice(), "[".repeat(120).as_bytes(), "]".repeat(120).as_bytes()].concat();
-    let members: [&[u8]; 6] = [
-        br#""a":1e400"#,
-        br#""a":-0"#,
-        br#""a":1,"a":2"#,
-        br#""a":"\ud83d\ude00""#,
-        br#""a":"\\u0000""#,
-        &deep,
-    ];
-    members.into_iter().map(with_member).collect()
-}
 
 /// Where each record went, and what must have become of it.
 #[derive(Default)]

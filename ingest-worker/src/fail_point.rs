@@ -3,6 +3,8 @@
 
 use sqlx::{Postgres, Transaction};
 
+#[cfg(not(feature = "fail-points"))]
+use crate::consume::PartitionKey;
 use crate::write::WriteFailure;
 
 /// A place that a batch passes on its way from Kafka into PostgreSQL, and back as an offset.
@@ -35,7 +37,15 @@ pub enum FailPoint {
 }
 
 #[cfg(feature = "fail-points")]
-pub use armed::arm;
+pub use armed::{arm, feigned_assignment};
+
+/// Nothing: Kafka assigns.
+#[cfg(not(feature = "fail-points"))]
+#[inline]
+#[must_use]
+pub fn feigned_assignment() -> Option<Vec<PartitionKey>> {
+    None
+}
 
 #[cfg(not(feature = "fail-points"))]
 impl FailPoint {

@@ -8,7 +8,7 @@ use sqlx::postgres::PgPool;
 
 use super::audit;
 use crate::bench::Bench;
-use crate::load::{LoadRecord, Outcome};
+use crate::expected::Expected;
 use crate::{oracle, tables};
 
 /// What a scenario may cost.
@@ -51,16 +51,16 @@ pub struct Figures {
 /// A server does not answer; everything else is in the figures.
 pub async fn judge(
     bench: &Bench,
-    sent: &[LoadRecord],
+    expected: &Expected,
     bounds: &Bounds,
     mut figures: Figures,
 ) -> Result<Figures> {
     let pool = &bench.database.pool;
-    (figures.lost, figures.doubled) = oracle::lost_and_surplus(pool, sent).await?;
+    (figures.lost, figures.doubled) = oracle::lost_and_surplus(pool, expected).await?;
     let ends = bench.topics.ends(&bench.prefix).await?;
     for answer in [
-        oracle::nothing_lost_nothing_twice(pool, &bench.group, sent).await,
-        dead_letters_are_those_expected(pool, sent).await,
+        oracle::all_is_as_expected(pool, &bench.group, expected).await,
+        dead_letters_are_those_expected(pool, &expected.dead_letters).await,
         oracle::ledger_balances(pool, &bench.group, &ends).await,
         memory_is_bounded(&figures, bounds),
     ] {
@@ -79,10 +79,10 @@ pub async fn judge(
 }
 
 /// No dead letter for a good record, none twice, none missing, each with its record's bytes.
-async fn dead_letters_are_those_expected(pool: &PgPool, sent: &[LoadRecord]) -> Result<()> {
+async fn dead_letters_are_those_expected(pool: &PgPool, expected: &[Vec<u8>]) -> Result<()> {
     let mut balance: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
-    for record in sent.iter().filter(|record| record.becomes == Outcome::DeadLetter) {
-        *balance.entry(record.value.clone().unwrap_or_default().into_bytes()).or_default() += 1;
+    for value in expected {
+        *balance.entry(value.clone()).or_default() += 1;
     }
     for letter in tables::dead_letters(pool).await? {
         *balance.entry(letter.record_value.unwrap_or_default()).or_default() -= 1;

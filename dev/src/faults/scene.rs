@@ -14,9 +14,11 @@ use super::proxy::Proxy;
 use super::traffic::{Background, Traffic};
 use super::worker::Worker;
 use crate::bench::Bench;
+use crate::expected::{Expected, Own};
 use crate::load::LoadRecord;
 use crate::processes::{self, Settings, WITH_FAIL_POINTS};
 use crate::stack::Login;
+use crate::tables;
 use crate::wait::until;
 
 /// `ANALYTICS_DRAIN_TIMEOUT` and a little for the system.
@@ -135,6 +137,26 @@ impl Scene {
         self.send(self.next_records(number)).await
     }
 
+    /// Sends records of the scenario's own in this order, and remembers what must become of them; Kafka has them when it
+    /// returns.
+    ///
+    /// # Errors
+    /// Kafka does not take them.
+    pub async fn send_own(&self, records: &[Own]) -> Result<()> {
+        self.traffic.send_own(records).await
+    }
+
+    /// Changes what must be there at the end, besides what comes of all records that were sent.
+    pub fn expect(&self, change: impl FnOnce(&mut Expected)) {
+        self.traffic.expect(change);
+    }
+
+    /// What must be there at the end.
+    #[must_use]
+    pub fn expected(&self) -> Expected {
+        self.traffic.expected()
+    }
+
     /// Sends records of the load at this pace until it is stopped.
     #[must_use]
     pub fn produce_in_background(&self, per_second: f64) -> Background {
@@ -193,6 +215,7 @@ impl Scene {
         self.healed_at.get_or_insert_with(Instant::now);
         let mut worker = self.start(self.settings())?;
         self.caught_up().await.with_context(|| worker.process().last_lines())?;
+        self.all_claimed().await.with_context(|| worker.process().last_lines())?;
         worker.ready().await?;
         worker.terminate(DRAIN).await?;
         let figures = Figures {
@@ -201,7 +224,20 @@ impl Scene {
             peak_memory_kilobytes: self.peak_memory.load(Ordering::Relaxed),
             ..Figures::default()
         };
-        oracle::judge(&self.bench, &self.sent(), &self.bounds, figures).await
+        oracle::judge(&self.bench, &self.expected(), &self.bounds, figures).await
+    }
+
+    /// Waits until every partition has its row, those without a record too.
+    async fn all_claimed(&self) -> Result<()> {
+        let ends = self.bench.topics.ends(&self.bench.prefix).await?;
+        until("every partition is claimed", self.bounds.recovery, async || {
+            let rows = tables::offsets(&self.bench.database.pool, &self.bench.group).await?;
+            let has_row = |(topic, partition): &(String, i32)| {
+                rows.iter().any(|row| row.topic == *topic && row.partition == *partition)
+            };
+            Ok(ends.keys().all(has_row))
+        })
+        .await
     }
 
     /// Removes database and topics.

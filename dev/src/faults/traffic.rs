@@ -8,8 +8,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock;
+use crate::expected::{Expected, Own};
 use crate::load::{Load, LoadPlan, LoadRecord, Order};
-use crate::produce::{Pace, Producer};
+use crate::produce::{Pace, Producer, Record};
 
 /// More than any scenario sends.
 const RECORDS: usize = 10_000_000;
@@ -28,6 +29,9 @@ pub(super) struct Traffic {
 struct State {
     load: Load,
     sent: Vec<LoadRecord>,
+    /// What a scenario sends and expects besides.
+    own: Expected,
+    own_records: usize,
 }
 
 impl Traffic {
@@ -42,7 +46,12 @@ impl Traffic {
             faults_per_mille: FAULTS_PER_MILLE,
         });
         Self {
-            state: Arc::new(Mutex::new(State { load, sent: Vec::new() })),
+            state: Arc::new(Mutex::new(State {
+                load,
+                sent: Vec::new(),
+                own: Expected::default(),
+                own_records: 0,
+            })),
             bootstrap: bootstrap.to_owned(),
             prefix: prefix.to_owned(),
             partitions,
@@ -62,7 +71,31 @@ impl Traffic {
     }
 
     pub(super) fn number(&self) -> usize {
-        self.lock().sent.len()
+        let state = self.lock();
+        state.sent.len() + state.own_records
+    }
+
+    pub(super) fn expect(&self, change: impl FnOnce(&mut Expected)) {
+        change(&mut self.lock().own);
+    }
+
+    pub(super) fn expected(&self) -> Expected {
+        let state = self.lock();
+        Expected::of(&state.sent).plus(state.own.clone())
+    }
+
+    pub(super) async fn send_own(&self, records: &[Own]) -> Result<()> {
+        let mut producer = Producer::of(&self.bootstrap)?;
+        for own in records {
+            {
+                let mut state = self.lock();
+                state.own.add(own);
+                state.own_records += 1;
+            }
+            let topic = format!("{}{}", self.prefix, own.record.topic);
+            producer.send(&Record { topic, ..own.record.clone() }).await?;
+        }
+        producer.flush().await
     }
 
     pub(super) async fn send(&self, records: Vec<LoadRecord>) -> Result<()> {

@@ -18,7 +18,7 @@ use super::inbox::ToConsumer;
 use super::lane_door::LaneDoor;
 use super::{KafkaRecord, KafkaSettings, PartitionKey, StartAt};
 use crate::batch::LaneInput;
-use crate::fail_point::FailPoint;
+use crate::fail_point::{self, FailPoint};
 use crate::health::Health;
 use crate::telemetry::{Throttle, kafka_error};
 use crate::write::Claims;
@@ -88,7 +88,10 @@ impl Consumer {
         health.hold_quietly(KAFKA, "connecting");
         let consumer: BaseConsumer<Context> =
             settings.client_config().create_with_context(Context::new(health.clone()))?;
-        consumer.subscribe(&settings.topics.subscription())?;
+        match fail_point::feigned_assignment() {
+            None => consumer.subscribe(&settings.topics.subscription())?,
+            Some(keys) => consumer.context().feign(Rebalanced::Assigned(keys)),
+        }
         let consumer = Arc::new(consumer);
         let claimant = Claimant {
             claims,

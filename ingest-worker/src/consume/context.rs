@@ -46,6 +46,11 @@ impl Context {
         std::mem::take(&mut self.shared().rebalances)
     }
 
+    /// As if Kafka's group had said so: for tests with two workers that both believe to own the same partitions.
+    pub(super) fn feign(&self, rebalanced: Rebalanced) {
+        self.shared().rebalances.push(rebalanced);
+    }
+
     /// The partition's end as a reader of committed transactions sees it, if it is known.
     pub(super) fn end_of(&self, key: &PartitionKey) -> Option<i64> {
         self.shared().ends.get(key).copied()

@@ -1,8 +1,9 @@
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::FailPoint;
+use crate::consume::PartitionKey;
 use crate::write::WriteFailure;
 
 /// What is to happen where; empty until [`arm`] was called.
@@ -87,6 +88,21 @@ fn fault(text: &str) -> Result<Fault, String> {
     Ok(Fault { point, action, nth, passed: AtomicU64::new(0) })
 }
 
+/// Partitions that this worker takes for its own without asking Kafka's group, as if they had been assigned: the variable
+/// `FAULT_ASSIGNMENT`, `topic/partition` with commas between them. Not set: Kafka assigns.
+#[must_use]
+pub fn feigned_assignment() -> Option<Vec<PartitionKey>> {
+    std::env::var("FAULT_ASSIGNMENT").ok().map(|text| partitions(&text))
+}
+
+fn partitions(text: &str) -> Vec<PartitionKey> {
+    let partition = |text: &str| {
+        let (topic, number) = text.trim().rsplit_once('/')?;
+        Some(PartitionKey { topic: Arc::from(topic), partition: number.parse().ok()? })
+    };
+    text.split(',').filter_map(partition).collect()
+}
+
 fn duration(text: &str) -> Option<Duration> {
     match text.strip_suffix("ms") {
         Some(milliseconds) => Some(Duration::from_millis(milliseconds.parse().ok()?)),
@@ -165,6 +181,12 @@ mod tests {
             ]
         );
         assert!(parse("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_feigned_assignment_is_a_list_of_partitions() {
+        let names: Vec<_> = partitions("a.b/0, a.b/12").iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["a.b/0", "a.b/12"]);
     }
 
     #[test]

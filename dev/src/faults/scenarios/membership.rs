@@ -1,6 +1,0 @@
-//! Workers come, go, freeze and wake up.
-
-use super::Scenario;
-
-/// This family.
-pub const SCENARIOS: &[Scenario] = &[];

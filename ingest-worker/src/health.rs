@@ -47,6 +47,12 @@ impl Health {
         state.outages.insert(about, Outage { reason, since, reports: reports + 1 });
     }
 
+    /// Whether this is a reason for not being ready.
+    #[must_use]
+    pub fn is_held(&self, about: &str) -> bool {
+        self.lock().outages.contains_key(about)
+    }
+
     /// The outage is over: one line that says how long it took.
     pub fn clear(&self, about: &str) {
         if let Some(outage) = self.lock().outages.remove(about).filter(|outage| outage.reports > 0) {

@@ -35,6 +35,20 @@ async fn a_claim_counts_up_names_its_session_and_opens_a_ledger_row(pool: PgPool
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn claims_that_account_for_nothing_share_a_ledger_row(pool: PgPool) {
+    let mut worker = Worker::holding(&pool, &[0]).await;
+    worker.record_events(&[an_event(1)]).await;
+    for _ in 0..5 {
+        worker.claim(0).await;
+    }
+    assert_eq!(number(&pool, "SELECT count(*) FROM ingest_ledger").await, 2);
+    worker.record_events(&[an_event(2)]).await;
+    worker.claim(0).await;
+    assert_eq!(number(&pool, "SELECT count(*) FROM ingest_ledger").await, 3);
+    check_books(&pool).await;
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn a_partition_without_a_row_is_unknown_and_so_is_perhaps_its_topic(pool: PgPool) {
     let worker = Worker::holding(&pool, &[]).await;
     let backend = worker.recorder.backend();

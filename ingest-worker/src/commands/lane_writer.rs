@@ -110,7 +110,10 @@ impl LaneWriter {
                     return Ok(Served::LaneEnded);
                 }
                 Err(_) => match ping(&mut recorder).await {
-                    Ok(()) => continue,
+                    Ok(()) => {
+                        backoff.reset();
+                        continue;
+                    }
                     Err(reason) => return Ok(Served::ConnectionLost(reason)),
                 },
             };

@@ -28,6 +28,8 @@ pub struct Recorded {
     pub new_commands: HashSet<usize>,
     /// Before it, events were not stored.
     pub horizon: Option<DateTime<Utc>>,
+    /// Whether staging found events that were there already.
+    pub met_again: bool,
     /// HTTP commands whose row PostgreSQL refused, by number: they have no record to keep.
     pub refused: HashMap<usize, String>,
 }
@@ -151,6 +153,7 @@ pub(super) fn recorded(
         new: new.iter().map(|event| event.id()).collect(),
         new_commands: new.iter().filter_map(|event| event.command()).collect(),
         horizon: locked.horizon,
+        met_again: false,
         refused: HashMap::new(),
     }
 }

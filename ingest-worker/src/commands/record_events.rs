@@ -22,7 +22,7 @@ use crate::write::{
 
 /// PostgreSQL's own time-outs do not end a COPY that waits for its client, nor do they see a dead network.
 const TRANSACTION_DEADLINE: Duration = Duration::from_secs(60);
-/// After a duplicate a replay is likely: so many batches go through staging before COPY is tried again.
+/// After a duplicate a replay is likely: so many batches without one go through staging before COPY is tried again.
 const STAGED_BATCHES: u32 = 20;
 /// Rows refused one by one before all are looked for at once.
 const REFUSALS_BY_LINE: u32 = 3;
@@ -107,7 +107,11 @@ impl Recorder {
             turns += 1;
             match within(TRANSACTION_DEADLINE, self.write_once(batch)).await {
                 Ok(mut recorded) => {
-                    self.staged_batches_left = self.staged_batches_left.saturating_sub(1);
+                    self.staged_batches_left = if recorded.met_again {
+                        STAGED_BATCHES
+                    } else {
+                        self.staged_batches_left.saturating_sub(1)
+                    };
                     recorded.refused = refused;
                     return Ok(recorded);
                 }
@@ -167,6 +171,7 @@ impl Recorder {
         FailPoint::AfterCopy.pass().await?;
         let is_new = |event: &&BatchEvent| stored.as_ref().is_none_or(|ids| ids.contains(&event.id()));
         let new: Vec<&BatchEvent> = unseen.into_iter().filter(is_new).collect();
+        let met_again = new.len() < rows.len();
         clock.lap(if route == Route::Staging { Stage::Staging } else { Stage::Events });
         read_models::count(&mut tx, self.shard, &self.series, new.iter().map(|event| &event.event)).await?;
         FailPoint::BetweenTables.pass().await?;
@@ -185,7 +190,7 @@ impl Recorder {
         if let Some(oldest) = candidates.first() {
             metrics::event_time_skew((locked.now - oldest.event.occurred_at()).as_seconds_f64());
         }
-        Ok(recorded(batch, &locked, &ranges, &new))
+        Ok(Recorded { met_again, ..recorded(batch, &locked, &ranges, &new) })
     }
 
     /// Finds every row that PostgreSQL refuses, by halves, in transactions that are rolled back. All the way into the

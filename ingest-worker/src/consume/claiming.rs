@@ -28,6 +28,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(32);
 /// How long an assignment is believed: a claim that comes later, of a process that was frozen or waited for PostgreSQL, may
 /// come after the group has given the partition to another.
 const BELIEVED: Duration = Duration::from_secs(5);
+/// A claim that takes longer is told to readiness.
+const SLOW: Duration = Duration::from_secs(2);
 /// A claim that fails is worth a line this often.
 static CLAIMS_LINE: Throttle = Throttle::new(Duration::from_secs(30));
 
@@ -74,7 +76,7 @@ impl Claimant {
         let cancel = self.stop.child_token();
         let (claimant, cancelled) = (Arc::clone(self), cancel.clone());
         let claim = async move {
-            let settled = match claimant.settle(&order).await {
+            let settled = match claimant.settle_audibly(&order).await {
                 Ok(settled) => Some(settled),
                 Err(Ended::Taken) => None,
                 Err(Ended::Defect(message)) => {
@@ -124,7 +126,20 @@ impl Claimant {
         );
     }
 
+    async fn settle_audibly(&self, order: &ClaimOrder) -> Result<Settled, Ended> {
+        let mut settle = std::pin::pin!(self.settle(order));
+        if let Ok(settled) = tokio::time::timeout(SLOW, &mut settle).await {
+            return settled;
+        }
+        let (key, attempt) = (order.key.clone(), order.attempt);
+        self.tell(ToConsumer::Slow { key, attempt }).await;
+        settle.await
+    }
+
     async fn settle(&self, order: &ClaimOrder) -> Result<Settled, Ended> {
+        if order.terms == Terms::Proven {
+            self.say(order, "another worker has claimed the partition", false).await;
+        }
         tokio::time::sleep(order.delay).await;
         if order.terms == Terms::Proven {
             self.prove(order).await;
@@ -251,9 +266,6 @@ impl Claimant {
     /// The proof that a partition is ours is an offset commit that the group's coordinator accepts: it refuses one of any
     /// generation but the present, and no two members of that have the same partition.
     async fn prove(&self, order: &ClaimOrder) {
-        if order.terms == Terms::Proven {
-            self.say(order, "another worker has claimed the partition", false).await;
-        }
         let mut pause = order.delay.max(ASK_AGAIN / 4);
         loop {
             let key = order.key.clone();

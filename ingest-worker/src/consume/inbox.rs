@@ -32,6 +32,13 @@ pub enum ToConsumer {
         /// Without a line in the log.
         quietly: bool,
     },
+    /// The n-th claim takes long; nobody knows why yet.
+    Slow {
+        /// Of this partition.
+        key: PartitionKey,
+        /// The n.
+        attempt: u64,
+    },
     /// Another worker has claimed the partition, or PostgreSQL has gone back to an older copy.
     Taken {
         /// The partition.
@@ -83,6 +90,11 @@ impl Consumer {
                         } else {
                             self.health.hold(about(&key), reason);
                         }
+                    }
+                }
+                ToConsumer::Slow { key, attempt } => {
+                    if assignment.awaits(&key, attempt) && !self.health.is_held(&about(&key)) {
+                        self.health.hold_quietly(about(&key), "not claimed yet: no answer so far");
                     }
                 }
                 ToConsumer::Taken { key, epoch } => {

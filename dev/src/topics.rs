@@ -8,6 +8,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::load::{CANONICAL_TOPIC, LIVE_TOPICS};
@@ -101,6 +102,34 @@ impl Topics {
         let (bootstrap, prefix) = (self.bootstrap.clone(), prefix.to_owned());
         tokio::task::spawn_blocking(move || end_offsets(&bootstrap, &prefix)).await?
     }
+
+    /// The sum of the offsets that a group has told Kafka for the topics with this prefix.
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    pub async fn told(&self, group: &str, prefix: &str) -> Result<i64> {
+        let (bootstrap, group, prefix) = (self.bootstrap.clone(), group.to_owned(), prefix.to_owned());
+        tokio::task::spawn_blocking(move || offsets_told(&bootstrap, &group, &prefix)).await?
+    }
+}
+
+fn offsets_told(bootstrap: &str, group: &str, prefix: &str) -> Result<i64> {
+    let consumer: BaseConsumer =
+        client(bootstrap).set("group.id", group).create().context("no Kafka client")?;
+    let metadata = consumer.fetch_metadata(None, REQUEST).context("Kafka does not answer")?;
+    let mut partitions = TopicPartitionList::new();
+    for topic in metadata.topics().iter().filter(|topic| topic.name().starts_with(prefix)) {
+        for partition in topic.partitions() {
+            partitions.add_partition(topic.name(), partition.id());
+        }
+    }
+    let told = consumer.committed_offsets(partitions, REQUEST)?;
+    Ok(told
+        .elements()
+        .iter()
+        .filter_map(|element| element.offset().to_raw())
+        .map(|offset| offset.max(0))
+        .sum())
 }
 
 fn end_offsets(bootstrap: &str, prefix: &str) -> Result<EndOffsets> {

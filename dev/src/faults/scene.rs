@@ -93,6 +93,14 @@ impl Scene {
         settings
     }
 
+    /// Where PostgreSQL listens.
+    ///
+    /// # Errors
+    /// Its URL names no server.
+    pub fn postgres(&self) -> Result<SocketAddr> {
+        postgres(&self.bench)
+    }
+
     /// Starts an ordinary worker; it is not waited for.
     ///
     /// # Errors
@@ -257,7 +265,8 @@ fn postgres(bench: &Bench) -> Result<SocketAddr> {
 }
 
 /// The same URL with another server in it.
-fn behind(url: &str, address: SocketAddr) -> String {
+#[must_use]
+pub fn behind(url: &str, address: SocketAddr) -> String {
     let (before, rest) = url.rsplit_once('@').unwrap_or(("", url));
     let path = rest.split_once('/').map_or("", |(_, path)| path);
     format!("{before}@{address}/{path}")

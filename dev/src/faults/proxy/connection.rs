@@ -219,6 +219,7 @@ impl<'a> Pump<'a> {
                 let left = usize::try_from(cut.bytes.saturating_sub(before)).unwrap_or(usize::MAX);
                 if let Some((last, _)) = piece.split_at_checked(left) {
                     self.to.write_all(last).await?;
+                    self.link.controls.cuts.fetch_add(1, Ordering::SeqCst);
                     return Err(End::Cut(cut.how));
                 }
             }

@@ -50,6 +50,8 @@ struct Controls {
     orders: watch::Sender<(u64, Option<Order>)>,
     trap: Mutex<Option<Trap>>,
     trapped: AtomicU64,
+    /// How often a connection was cut at a byte.
+    cuts: AtomicU64,
     /// Bytes since the rules were set, by direction.
     passed: [AtomicU64; 2],
     open: AtomicUsize,
@@ -70,6 +72,7 @@ impl Proxy {
             orders: watch::Sender::new((0, None)),
             trap: Mutex::default(),
             trapped: AtomicU64::new(0),
+            cuts: AtomicU64::new(0),
             passed: Default::default(),
             open: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
@@ -120,6 +123,12 @@ impl Proxy {
     #[must_use]
     pub fn trapped(&self) -> u64 {
         self.controls.trapped.load(Ordering::SeqCst)
+    }
+
+    /// How often a connection was cut at a byte so far.
+    #[must_use]
+    pub fn cuts(&self) -> u64 {
+        self.controls.cuts.load(Ordering::SeqCst)
     }
 
     /// Connections that are open.

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use chrono::{DateTime, TimeDelta, Utc};
 use rustix::process::Signal;
 use tokio::time::{Instant, sleep};
 
 use super::{MET, partitions, share};
+use crate::clock;
 use crate::faults::{DRAIN, Scene, Worker};
 use crate::wait::until;
 
@@ -14,6 +16,8 @@ use crate::wait::until;
 const CHUNK: usize = 600;
 /// A successor has everything within this time: session time-out, rebalance, twice the lock time-out of a claim.
 const TAKEN_OVER: Duration = Duration::from_secs(15);
+/// A fail point holds so long, and the worker must be frozen by then.
+const HELD: TimeDelta = TimeDelta::seconds(3);
 const ENDED: &str = "ended a frozen predecessor";
 
 /// What a woken worker must not have touched.
@@ -36,7 +40,7 @@ async fn in_transaction(scene: &mut Scene, nth: u32) -> Result<()> {
     let partitions = partitions(scene).await?.len();
     let mut successor = scene.start(scene.settings())?;
     successor.ready().await?;
-    let mut sleeper = scene.start_with_faults(scene.settings(), &format!("mid-copy:sleep=2s@{nth}"))?;
+    let mut sleeper = scene.start_with_faults(scene.settings(), &format!("mid-copy:sleep=3s@{nth}"))?;
     share(&[&successor, &sleeper], partitions).await?;
     reach(scene, &sleeper).await?;
     let asleep = freeze(scene, &mut sleeper).await?;
@@ -66,11 +70,11 @@ pub(super) async fn between_batches(scene: &mut Scene) -> Result<()> {
 /// Records are in hand when it freezes, but no row is locked: nobody's session has to be ended.
 async fn idle(scene: &mut Scene, point: &str) -> Result<()> {
     let partitions = partitions(scene).await?.len();
-    let mut sleeper = scene.start_with_faults(scene.settings(), &format!("{point}:sleep=1s@1"))?;
+    let mut sleeper = scene.start_with_faults(scene.settings(), &format!("{point}:sleep=3s@*"))?;
     sleeper.ready().await?;
     reach(scene, &sleeper).await?;
-    // What another lane had in hand is written; the records of this one wait.
-    sleep(Duration::from_millis(500)).await;
+    // Each time something comes it holds: what it read again to compare, or these records.
+    sleep(Duration::from_millis(200)).await;
     let asleep = freeze(scene, &mut sleeper).await?;
     let left = scene.bench.accounted(&scene.bench.group).await?;
     ensure!(left < i64::try_from(scene.sent().len())?, "it had no records in hand");
@@ -101,7 +105,7 @@ pub(super) async fn at_commit(scene: &mut Scene) -> Result<()> {
 /// PostgreSQL commits by itself; what the worker does not know is that it has.
 async fn around_commit(scene: &mut Scene, followed: bool) -> Result<()> {
     let nth = scene.random.u32(1..4);
-    let mut sleeper = scene.start_with_faults(scene.settings(), &format!("commit-sent:sleep=1s@{nth}"))?;
+    let mut sleeper = scene.start_with_faults(scene.settings(), &format!("commit-sent:sleep=3s@{nth}"))?;
     sleeper.ready().await?;
     reach(scene, &sleeper).await?;
     let asleep = freeze(scene, &mut sleeper).await?;
@@ -141,7 +145,11 @@ async fn reach(scene: &Scene, worker: &Worker) -> Result<()> {
 
 async fn freeze(scene: &Scene, worker: &mut Worker) -> Result<Asleep> {
     worker.signal(Signal::STOP)?;
-    let logged = std::fs::read_to_string(&worker.process().log)?.len();
+    let log = std::fs::read_to_string(&worker.process().log)?;
+    let met =
+        log.lines().rev().find_map(|line| time_of(line, "fail point")).context("no fail point was met")?;
+    ensure!(clock::now() - met < HELD, "it was frozen too late: {}", worker.process().last_lines());
+    let logged = log.len();
     Ok(Asleep { claims: claims_of(scene, worker.process().pid()).await?, logged })
 }
 
@@ -168,6 +176,16 @@ async fn wake(scene: &Scene, worker: &mut Worker, asleep: &Asleep, successor: Op
     ensure!(!since.contains(ENDED), "the woken worker ended another's session");
     ensure!(worker.process().is_running()?, "the woken worker ended");
     worker.ready().await
+}
+
+/// When this was logged.
+fn time_of(line: &str, message: &str) -> Option<DateTime<Utc>> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    line.get("timestamp")
+        .filter(|_| line.get("message").is_some_and(|text| text == message))?
+        .as_str()?
+        .parse()
+        .ok()
 }
 
 /// The number in a line of the log that says what Kafka has assigned.

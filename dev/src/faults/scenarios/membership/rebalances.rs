@@ -105,7 +105,8 @@ async fn blocked(scene: &mut Scene) -> Result<()> {
     scene.healed();
     scene.caught_up().await?;
     share(&[&first, &second], partitions).await?;
-    readiness.was_not_ready_because("lock timeout")?;
+    // The lock time-out, or the second worker's claim has ended the session that held its row.
+    readiness.was_not_ready_because("PostgreSQL is away")?;
     for worker in [&mut first, &mut second] {
         worker.ready().await?;
         worker.terminate(DRAIN).await?;

@@ -70,10 +70,11 @@ pub(super) async fn between_batches(scene: &mut Scene) -> Result<()> {
 /// Records are in hand when it freezes, but no row is locked: nobody's session has to be ended.
 async fn idle(scene: &mut Scene, point: &str) -> Result<()> {
     let partitions = partitions(scene).await?.len();
-    let mut sleeper = scene.start_with_faults(scene.settings(), &format!("{point}:sleep=3s@*"))?;
+    // In both lanes: what is read again to compare, and then what is new.
+    let faults: Vec<_> = (1..=4).map(|nth| format!("{point}:sleep=3s@{nth}")).collect();
+    let mut sleeper = scene.start_with_faults(scene.settings(), &faults.join(";"))?;
     sleeper.ready().await?;
     reach(scene, &sleeper).await?;
-    // Each time something comes it holds: what it read again to compare, or these records.
     sleep(Duration::from_millis(200)).await;
     let asleep = freeze(scene, &mut sleeper).await?;
     let left = scene.bench.accounted(&scene.bench.group).await?;

@@ -9,7 +9,7 @@ use super::{CHUNK, TOLD, discontinuities};
 use crate::faults::{DRAIN, Scene, Worker};
 use crate::load::{LoadRecord, Outcome};
 use crate::tables;
-use crate::wait::until;
+use crate::wait::{eventually, until};
 
 pub(super) async fn restored(scene: &mut Scene) -> Result<()> {
     let mut worker = scene.start(scene.settings())?;
@@ -42,8 +42,10 @@ async fn once(scene: &mut Scene, worker: &mut Worker, later_life: bool) -> Resul
     let shorter = shorter(scene).await?;
     ensure!(!shorter.is_empty(), "no log has become shorter");
     scene.healed();
-    if later_life {
-        helped(scene, worker).await?;
+    if later_life && needs_help(scene, worker, told + shorter.len()).await? {
+        worker.terminate(DRAIN).await?;
+        *worker = scene.start(scene.settings())?;
+        scene.healed();
         counted = 0;
     }
     until("all that became shorter begin anew", TOLD, async || {
@@ -62,19 +64,24 @@ async fn once(scene: &mut Scene, worker: &mut Worker, later_life: bool) -> Resul
     Ok(())
 }
 
-/// The Kafka client takes what the restored broker says for outdated, since it knows of later leaders. It says so, and a new
-/// process has no such memory.
-async fn helped(scene: &mut Scene, worker: &mut Worker) -> Result<()> {
+/// A Kafka client that knows of later leaders takes what the restored broker says for outdated, and says so; a new process has
+/// no such memory. It need not have heard of them: then it goes on by itself.
+async fn needs_help(scene: &Scene, worker: &Worker, rows: usize) -> Result<bool> {
     let readiness = worker.watch_readiness();
-    until("it says that it cannot go on", TOLD, async || {
-        Ok(readiness.first("kafka does not tell its offsets").is_some())
+    let told = eventually("it goes on, or says that it cannot", TOLD, async || {
+        if scene.ledger("new_incarnation").await?.len() >= rows {
+            return Ok(Some(false));
+        }
+        // Once is nothing: no broker tells offsets while it starts.
+        let samples = readiness.samples();
+        let stuck = samples.iter().rev().take(50).filter(|sample| {
+            let reason = sample.not_ready.as_deref();
+            reason.is_some_and(|reason| reason.contains("kafka does not tell its offsets"))
+        });
+        Ok((stuck.count() == 50).then_some(true))
     })
-    .await
-    .with_context(|| readiness.reasons().join(" | "))?;
-    worker.terminate(DRAIN).await?;
-    *worker = scene.start(scene.settings())?;
-    scene.healed();
-    Ok(())
+    .await;
+    told.with_context(|| readiness.reasons().join(" | "))
 }
 
 /// Partitions that end before what is stored of them.

@@ -66,6 +66,8 @@ num.io.threads=4
 num.network.threads=2
 background.threads=2
 log.cleaner.dedupe.buffer.size=16777216
+# A compacted topic is compacted at once.
+log.cleaner.backoff.ms=500
 file.delete.delay.ms=1000
 SETTINGS
 }
@@ -111,6 +113,12 @@ kafka_answers() {
 stop_kafka() {
     is_running "$kafka_pid" || return 0
     if stop_process "$kafka_pid" TERM 15; then say 'kafka           stopped'; else say 'kafka           killed'; fi
+}
+
+# False if it does not run.
+signal_kafka() { # SIGNAL
+    local pid
+    pid=$(pid_of "$kafka_pid") && kill -s "$1" "$pid"
 }
 
 ask_kafka() {

@@ -33,6 +33,21 @@ pub struct Record {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
+impl Record {
+    /// A record of the load, for its topic behind the prefix.
+    #[must_use]
+    pub fn of_load(prefix: &str, record: &LoadRecord) -> Self {
+        Self {
+            topic: format!("{prefix}{}", record.topic),
+            partition: None,
+            key: Some(record.key.clone().into_bytes()),
+            value: record.value.clone().map(String::into_bytes),
+            timestamp: Some(record.timestamp),
+            headers: Vec::new(),
+        }
+    }
+}
+
 /// Counts what the broker has acknowledged.
 #[derive(Default)]
 struct Deliveries {
@@ -134,15 +149,7 @@ impl Producer {
         let anywhere = record.topic == "execution.analytics";
         let partition =
             anywhere.then(|| i32::try_from(self.sent % 1_000_003).unwrap_or(0) % partitions.max(1));
-        self.send(&Record {
-            topic: format!("{prefix}{}", record.topic),
-            partition,
-            key: Some(record.key.clone().into_bytes()),
-            value: record.value.clone().map(String::into_bytes),
-            timestamp: Some(record.timestamp),
-            headers: Vec::new(),
-        })
-        .await
+        self.send(&Record { partition, ..Record::of_load(prefix, record) }).await
     }
 
     /// How many records the broker has.
@@ -191,7 +198,7 @@ impl Drop for Producer {
     }
 }
 
-fn base_record(record: &Record) -> BaseRecord<'_, [u8], [u8]> {
+pub(crate) fn base_record(record: &Record) -> BaseRecord<'_, [u8], [u8]> {
     let mut base = BaseRecord::to(&record.topic);
     base.partition = record.partition;
     base.key = record.key.as_deref();

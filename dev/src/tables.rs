@@ -113,17 +113,25 @@ impl Totals {
     }
 }
 
-/// The totals of a group over all its topics, HTTP left out.
+/// The totals of a group over all its topics and all their incarnations, HTTP left out.
 ///
 /// # Errors
 /// PostgreSQL does not answer.
 pub async fn totals(pool: &PgPool, group: &str) -> Result<Totals> {
+    // The running totals are those of the present incarnation; the ledger keeps the others'.
     let row = sqlx::query_as(
         "SELECT coalesce(sum(events), 0)::bigint AS events, coalesce(sum(duplicates), 0)::bigint AS duplicates,
                 coalesce(sum(dead_letters), 0)::bigint AS dead_letters,
                 coalesce(sum(tombstones), 0)::bigint AS tombstones, coalesce(sum(gaps), 0)::bigint AS gaps,
                 coalesce(sum(expired), 0)::bigint AS expired
-         FROM ingest_offsets WHERE consumer_group = $1 AND topic <> '@http'",
+         FROM (
+             SELECT events, duplicates, dead_letters, tombstones, gaps, expired
+             FROM ingest_offsets WHERE consumer_group = $1 AND topic <> '@http'
+             UNION ALL
+             SELECT l.events, l.duplicates, l.dead_letters, l.tombstones, l.gaps, l.expired
+             FROM ingest_ledger l JOIN ingest_offsets o USING (consumer_group, topic, partition)
+             WHERE l.consumer_group = $1 AND l.reason = 'consumed' AND l.incarnation < o.incarnation
+         ) AS rows",
     );
     Ok(row.bind(group).fetch_one(pool).await?)
 }
@@ -164,13 +172,21 @@ pub async fn offsets(pool: &PgPool, group: &str) -> Result<Vec<RangeRow>> {
 /// # Errors
 /// PostgreSQL does not answer.
 pub async fn claims(pool: &PgPool, group: &str) -> Result<Vec<RangeRow>> {
+    ledger(pool, group, "consumed").await
+}
+
+/// A group's rows of the ledger with this reason, in their order.
+///
+/// # Errors
+/// PostgreSQL does not answer.
+pub async fn ledger(pool: &PgPool, group: &str, reason: &str) -> Result<Vec<RangeRow>> {
     let rows = sqlx::query_as(
         "SELECT topic, partition, incarnation, from_offset AS start_offset, to_offset AS next_offset, events,
                 duplicates, dead_letters, tombstones, gaps, expired
-         FROM ingest_ledger WHERE consumer_group = $1 AND reason = 'consumed'
+         FROM ingest_ledger WHERE consumer_group = $1 AND reason = $2
          ORDER BY topic, partition, incarnation, epoch, from_offset",
     );
-    Ok(rows.bind(group).fetch_all(pool).await?)
+    Ok(rows.bind(group).bind(reason).fetch_all(pool).await?)
 }
 
 /// Everything that reading a record again must not change: rows and a digest of their whole content, by table.

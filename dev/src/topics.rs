@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::topic_partition_list::TopicPartitionList;
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message as _;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
 
 use crate::load::{CANONICAL_TOPIC, LIVE_TOPICS};
+use crate::wait::{eventually, until};
 
 /// For a request to the broker.
 const REQUEST: Duration = Duration::from_secs(20);
@@ -51,14 +54,22 @@ impl Topics {
     /// # Errors
     /// The broker refuses.
     pub async fn create(&self, topics: &[(String, i32)]) -> Result<()> {
+        self.create_with(topics, &[]).await
+    }
+
+    /// The same, with settings of their own.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub async fn create_with(&self, topics: &[(String, i32)], settings: &[(&str, &str)]) -> Result<()> {
         let new = |(name, partitions)| {
-            NewTopic::new(name, partitions, TopicReplication::Fixed(1))
+            let new = NewTopic::new(name, partitions, TopicReplication::Fixed(1))
                 .set("retention.ms", "-1")
-                .set("max.message.bytes", "4194304")
+                .set("max.message.bytes", "4194304");
+            settings.iter().fold(new, |new, (name, value)| new.set(name, value))
         };
         let new: Vec<_> = topics.iter().map(|(name, partitions)| new((name.as_str(), *partitions))).collect();
-        let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
-        for result in self.admin.create_topics(&new, &options).await.context("Kafka does not answer")? {
+        for result in self.admin.create_topics(&new, &options()).await.context("Kafka does not answer")? {
             match result {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
                 Err((name, code)) => bail!("Kafka refused to create the topic {name}: {code}"),
@@ -88,10 +99,63 @@ impl Topics {
     pub async fn delete(&self, names: &[String]) -> Result<()> {
         if !names.is_empty() {
             let names: Vec<_> = names.iter().map(String::as_str).collect();
-            let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
-            self.admin.delete_topics(&names, &options).await.context("Kafka does not answer")?;
+            self.admin.delete_topics(&names, &options()).await.context("Kafka does not answer")?;
         }
         Ok(())
+    }
+
+    /// Deletes a topic and waits until nothing of it is left.
+    ///
+    /// # Errors
+    /// The broker does not answer, or does not delete it.
+    pub async fn delete_wholly(&self, name: &str) -> Result<()> {
+        self.delete(&[name.to_owned()]).await?;
+        until("the topic is gone", REQUEST, async || Ok(self.names(|other| other == name)?.is_empty())).await
+    }
+
+    /// A topic has so many partitions from now on.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub async fn grow(&self, name: &str, partitions: usize) -> Result<()> {
+        let new = NewPartitions::new(name, partitions);
+        for result in
+            self.admin.create_partitions([&new], &options()).await.context("Kafka does not answer")?
+        {
+            if let Err((name, code)) = result {
+                bail!("Kafka adds no partitions to {name}: {code}");
+            }
+        }
+        until("they are known", REQUEST, async || {
+            let metadata = self.admin.inner().fetch_metadata(Some(name), REQUEST)?;
+            Ok(metadata.topics().iter().all(|topic| topic.partitions().len() == partitions))
+        })
+        .await
+    }
+
+    /// Removes what lies before these offsets, as retention does.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub async fn delete_records(&self, before: &EndOffsets) -> Result<()> {
+        let mut list = TopicPartitionList::new();
+        for ((topic, partition), offset) in before {
+            list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
+        }
+        let deleted = self.admin.delete_records(&list, &options()).await.context("Kafka does not answer")?;
+        for element in deleted.elements() {
+            element.error().with_context(|| format!("records of {} are not deleted", element.topic()))?;
+        }
+        Ok(())
+    }
+
+    /// Everything that a reader of committed transactions gets of a topic now, partition by partition.
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    pub async fn records(&self, topic: &str) -> Result<Vec<Found>> {
+        let (bootstrap, topic) = (self.bootstrap.clone(), topic.to_owned());
+        tokio::task::spawn_blocking(move || found(&bootstrap, &topic)).await?
     }
 
     /// How far each partition of the topics with this prefix reaches.
@@ -99,8 +163,12 @@ impl Topics {
     /// # Errors
     /// The broker does not answer.
     pub async fn ends(&self, prefix: &str) -> Result<EndOffsets> {
-        let (bootstrap, prefix) = (self.bootstrap.clone(), prefix.to_owned());
-        tokio::task::spawn_blocking(move || end_offsets(&bootstrap, &prefix)).await?
+        // A partition that was just made, or a broker that was just started, does not tell at once.
+        eventually("Kafka tells the ends", REQUEST, async || {
+            let (bootstrap, prefix) = (self.bootstrap.clone(), prefix.to_owned());
+            tokio::task::spawn_blocking(move || end_offsets(&bootstrap, &prefix)).await?.map(Some)
+        })
+        .await
     }
 
     /// The sum of the offsets that a group has told Kafka for the topics with this prefix.
@@ -130,6 +198,48 @@ fn offsets_told(bootstrap: &str, group: &str, prefix: &str) -> Result<i64> {
         .filter_map(|element| element.offset().to_raw())
         .map(|offset| offset.max(0))
         .sum())
+}
+
+/// A record that lies in a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Of the topic.
+    pub partition: i32,
+    /// In the partition.
+    pub offset: i64,
+    /// Its bytes; none is a tombstone.
+    pub value: Option<Vec<u8>>,
+}
+
+fn found(bootstrap: &str, topic: &str) -> Result<Vec<Found>> {
+    let mut config = client(bootstrap);
+    // A group's name is asked for; nothing is committed.
+    config.set("group.id", "nobody").set("enable.auto.commit", "false").set("enable.partition.eof", "true");
+    let consumer: BaseConsumer = config.create().context("no Kafka client")?;
+    let metadata = consumer.fetch_metadata(Some(topic), REQUEST).context("Kafka does not answer")?;
+    let mut list = TopicPartitionList::new();
+    for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
+        list.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+    }
+    consumer.assign(&list)?;
+    let (mut found, mut reading) = (Vec::new(), list.count());
+    while reading > 0 {
+        match consumer.poll(REQUEST) {
+            Some(Ok(message)) => found.push(Found {
+                partition: message.partition(),
+                offset: message.offset(),
+                value: message.payload().map(<[u8]>::to_vec),
+            }),
+            Some(Err(KafkaError::PartitionEOF(_))) => reading -= 1,
+            Some(Err(error)) => return Err(error.into()),
+            None => bail!("{topic} cannot be read to its end"),
+        }
+    }
+    Ok(found)
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST))
 }
 
 fn end_offsets(bootstrap: &str, prefix: &str) -> Result<EndOffsets> {

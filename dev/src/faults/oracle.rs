@@ -9,6 +9,7 @@ use sqlx::postgres::PgPool;
 use super::audit;
 use crate::bench::Bench;
 use crate::expected::Expected;
+use crate::load::LoadRecord;
 use crate::{oracle, tables};
 
 /// What a scenario may cost.
@@ -45,13 +46,14 @@ pub struct Figures {
     pub faults: Vec<String>,
 }
 
-/// Fills in what the tables say.
+/// Fills in what the tables say of records that were sent, and of those that were read `again` from the same offsets.
 ///
 /// # Errors
 /// A server does not answer; everything else is in the figures.
 pub async fn judge(
     bench: &Bench,
     expected: &Expected,
+    again: &[LoadRecord],
     bounds: &Bounds,
     mut figures: Figures,
 ) -> Result<Figures> {
@@ -59,7 +61,7 @@ pub async fn judge(
     (figures.lost, figures.doubled) = oracle::lost_and_surplus(pool, expected).await?;
     let ends = bench.topics.ends(&bench.prefix).await?;
     for answer in [
-        oracle::all_is_as_expected(pool, &bench.group, expected).await,
+        oracle::all_is_as_expected(pool, &bench.group, &expected.clone().plus(Expected::of(again))).await,
         dead_letters_are_those_expected(pool, &expected.dead_letters).await,
         oracle::ledger_balances(pool, &bench.group, &ends).await,
         memory_is_bounded(&figures, bounds),
@@ -76,6 +78,32 @@ pub async fn judge(
         figures.faults.push("the triggers have noted nothing".to_owned());
     }
     Ok(figures)
+}
+
+/// Parts records that become events into those that are stored, exactly as sent, and the others.
+///
+/// # Errors
+/// PostgreSQL does not answer.
+pub async fn stored_or_not(
+    pool: &PgPool,
+    records: Vec<LoadRecord>,
+) -> Result<(Vec<LoadRecord>, Vec<LoadRecord>)> {
+    let (mut stored, mut missing) = (Vec::new(), Vec::new());
+    for chunk in records.chunks(1_000) {
+        let facts: Vec<_> = chunk.iter().filter_map(|record| Some((record, record.fact()?))).collect();
+        let found: Vec<bool> = sqlx::query_scalar(include_str!("oracle_stored.sql"))
+            .bind(facts.iter().map(|(_, fact)| fact.event_type).collect::<Vec<_>>())
+            .bind(facts.iter().map(|(_, fact)| fact.source).collect::<Vec<_>>())
+            .bind(facts.iter().map(|(_, fact)| fact.occurred_at).collect::<Vec<_>>())
+            .bind(facts.iter().map(|(_, fact)| fact.actor.clone()).collect::<Vec<_>>())
+            .bind(facts.iter().map(|(record, fact)| record.payload(fact)).collect::<Vec<_>>())
+            .fetch_all(pool)
+            .await?;
+        for ((record, _), is_stored) in facts.into_iter().zip(found) {
+            if is_stored { &mut stored } else { &mut missing }.push(record.clone());
+        }
+    }
+    Ok((stored, missing))
 }
 
 /// No dead letter for a good record, none twice, none missing, each with its record's bytes.

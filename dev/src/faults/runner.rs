@@ -114,6 +114,10 @@ async fn act(scenario: &Scenario, plan: &Plan, rounds: u32) -> Result<Outcome> {
     // Every wait within has a limit of its own; this one is for what was forgotten.
     let limit = Duration::from_secs(600) + Duration::from_secs(180) * rounds;
     let run = timeout(limit, (scenario.run)(&mut scene)).await;
+    if scenario.alone {
+        // Whatever came of it: the next one finds a broker.
+        scene.bench.stack.run(&["start-kafka"]).await?;
+    }
     let figures = match run.unwrap_or_else(|_| bail!("it did not end within {} s", limit.as_secs())) {
         Ok(()) => scene.finish().await,
         Err(error) => Err(error),

@@ -18,7 +18,7 @@ use crate::expected::{Expected, Own};
 use crate::load::LoadRecord;
 use crate::processes::{self, Settings, WITH_FAIL_POINTS};
 use crate::stack::Login;
-use crate::tables;
+use crate::tables::{self, RangeRow};
 use crate::wait::until;
 
 /// `ANALYTICS_DRAIN_TIMEOUT` and a little for the system.
@@ -36,6 +36,9 @@ pub struct Scene {
     pub rounds: u32,
     /// What the oracle allows; a scenario may allow more, and says why.
     pub bounds: Bounds,
+    /// Whether [`Scene::caught_up`] waits until all partitions are read to their ends: where offsets without records follow
+    /// the last one, the number of records is not enough.
+    pub to_the_end: bool,
     traffic: Traffic,
     peak_memory: Arc<AtomicU64>,
     healed_at: Option<Instant>,
@@ -61,6 +64,7 @@ impl Scene {
             random: fastrand::Rng::with_seed(seed),
             rounds,
             bounds: Bounds::default(),
+            to_the_end: false,
             traffic,
             peak_memory: Arc::default(),
             healed_at: None,
@@ -137,6 +141,80 @@ impl Scene {
         self.traffic.send(records).await
     }
 
+    /// So many records that no other one is needed for, nor repeats: each becomes an event whatever becomes of the others.
+    #[must_use]
+    pub fn strangers(&self, number: usize, wanted: impl Fn(&LoadRecord) -> bool) -> Vec<LoadRecord> {
+        self.traffic.strangers(number, wanted)
+    }
+
+    /// As [`Scene::send`], to one partition of each record's topic.
+    ///
+    /// # Errors
+    /// Kafka does not take them.
+    pub async fn send_to(&self, partition: i32, records: Vec<LoadRecord>) -> Result<()> {
+        self.traffic.hand_over(&records, Some(partition)).await?;
+        self.traffic.expect_records(records);
+        Ok(())
+    }
+
+    /// Sends records of which nothing is expected, since Kafka will have lost them before anybody reads them.
+    ///
+    /// # Errors
+    /// Kafka does not take them.
+    pub async fn send_in_vain(&self, records: &[LoadRecord]) -> Result<()> {
+        self.traffic.hand_over(records, None).await
+    }
+
+    /// Sends strangers that Kafka may lose before they are read: those of them that are stored must be stored well, and
+    /// the ledger must account for the others.
+    ///
+    /// # Errors
+    /// Kafka does not take them.
+    pub async fn send_fleeting(&mut self, records: Vec<LoadRecord>) -> Result<()> {
+        self.to_the_end = true;
+        self.traffic.hand_over(&records, None).await?;
+        self.traffic.expect_perhaps(records);
+        Ok(())
+    }
+
+    /// Remembers records that are read once more, from the same offsets: nothing new may come of them, but they count.
+    pub fn expect_again(&self, records: impl IntoIterator<Item = LoadRecord>) {
+        self.traffic.expect_again(records);
+    }
+
+    /// Remembers records that reach Kafka in another way.
+    pub fn expect_records(&self, records: impl IntoIterator<Item = LoadRecord>) {
+        self.traffic.expect_records(records);
+    }
+
+    /// Those sent with [`Scene::send_fleeting`] that are stored, and those that are not.
+    ///
+    /// # Errors
+    /// PostgreSQL does not answer.
+    pub async fn fleeting(&self) -> Result<(Vec<LoadRecord>, Vec<LoadRecord>)> {
+        oracle::stored_or_not(&self.bench.database.pool, self.traffic.fleeting()).await
+    }
+
+    /// All that were sent with [`Scene::send_fleeting`], in order.
+    #[must_use]
+    pub fn sent_fleeting(&self) -> Vec<LoadRecord> {
+        self.traffic.fleeting()
+    }
+
+    /// A topic's whole name.
+    #[must_use]
+    pub fn topic(&self, name: &str) -> String {
+        format!("{}{name}", self.bench.prefix)
+    }
+
+    /// The ledger's rows with this reason.
+    ///
+    /// # Errors
+    /// PostgreSQL does not answer.
+    pub async fn ledger(&self, reason: &str) -> Result<Vec<RangeRow>> {
+        tables::ledger(&self.bench.database.pool, &self.bench.group, reason).await
+    }
+
     /// Sends so many records of the load; Kafka has them when it returns.
     ///
     /// # Errors
@@ -192,7 +270,7 @@ impl Scene {
         let mut found = 0;
         until("the group accounts for all records", self.bounds.recovery, async || {
             found = self.bench.accounted(&self.bench.group).await?;
-            Ok(found >= wanted)
+            Ok(found >= wanted && (!self.to_the_end || self.is_read_to_the_end().await?))
         })
         .await
         .with_context(|| format!("{found} of {wanted} records accounted for"))?;
@@ -200,6 +278,16 @@ impl Scene {
         self.slowest_recovery = self.slowest_recovery.max(took);
         self.healed_at = None;
         Ok(took)
+    }
+
+    async fn is_read_to_the_end(&self) -> Result<bool> {
+        let offsets = tables::offsets(&self.bench.database.pool, &self.bench.group).await?;
+        let reached = |topic: &str, partition| {
+            let row = offsets.iter().find(|row| row.topic == topic && row.partition == partition);
+            row.map_or(0, |row| row.next_offset)
+        };
+        let ends = self.bench.topics.ends(&self.bench.prefix).await?;
+        Ok(ends.iter().all(|((topic, partition), end)| reached(topic, *partition) >= *end))
     }
 
     /// Waits until at least one more record is accounted for than there are now.
@@ -232,7 +320,9 @@ impl Scene {
             peak_memory_kilobytes: self.peak_memory.load(Ordering::Relaxed),
             ..Figures::default()
         };
-        oracle::judge(&self.bench, &self.expected(), &self.bounds, figures).await
+        let (stored, _) = self.fleeting().await?;
+        let expected = self.expected().plus(Expected::of(&stored));
+        oracle::judge(&self.bench, &expected, &self.traffic.again(), &self.bounds, figures).await
     }
 
     /// Waits until every partition has its row, those without a record too.

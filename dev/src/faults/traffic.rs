@@ -28,30 +28,38 @@ pub(super) struct Traffic {
 
 struct State {
     load: Load,
+    strangers: Load,
     sent: Vec<LoadRecord>,
     /// What a scenario sends and expects besides.
     own: Expected,
     own_records: usize,
+    again: Vec<LoadRecord>,
+    fleeting: Vec<LoadRecord>,
 }
 
 impl Traffic {
     pub(super) fn new(seed: u64, bootstrap: &str, prefix: &str, partitions: i32) -> Self {
         let until = clock::now();
-        let load = Load::new(LoadPlan {
+        let plan = LoadPlan {
             seed,
             records: RECORDS,
             from: until - TimeDelta::days(3),
             until,
             order: Order::Random,
             faults_per_mille: FAULTS_PER_MILLE,
-        });
+        };
+        let strangers = LoadPlan { seed: !seed, faults_per_mille: 0, ..plan.clone() };
+        let state = State {
+            load: Load::new(plan),
+            strangers: Load::new(strangers),
+            sent: Vec::new(),
+            own: Expected::default(),
+            own_records: 0,
+            again: Vec::new(),
+            fleeting: Vec::new(),
+        };
         Self {
-            state: Arc::new(Mutex::new(State {
-                load,
-                sent: Vec::new(),
-                own: Expected::default(),
-                own_records: 0,
-            })),
+            state: Arc::new(Mutex::new(state)),
             bootstrap: bootstrap.to_owned(),
             prefix: prefix.to_owned(),
             partitions,
@@ -66,13 +74,20 @@ impl Traffic {
         self.lock().load.by_ref().take(number).collect()
     }
 
+    /// Each becomes an event whatever becomes of all others.
+    pub(super) fn strangers(&self, number: usize, wanted: impl Fn(&LoadRecord) -> bool) -> Vec<LoadRecord> {
+        let mut state = self.lock();
+        let events = state.strangers.by_ref().filter(|record| record.fact().is_some());
+        events.filter(wanted).take(number).collect()
+    }
+
     pub(super) fn sent(&self) -> Vec<LoadRecord> {
         self.lock().sent.clone()
     }
 
     pub(super) fn number(&self) -> usize {
         let state = self.lock();
-        state.sent.len() + state.own_records
+        state.sent.len() + state.own_records + state.again.len()
     }
 
     pub(super) fn expect(&self, change: impl FnOnce(&mut Expected)) {
@@ -98,10 +113,39 @@ impl Traffic {
         producer.flush().await
     }
 
+    pub(super) fn expect_records(&self, records: impl IntoIterator<Item = LoadRecord>) {
+        self.lock().sent.extend(records);
+    }
+
+    pub(super) fn expect_again(&self, records: impl IntoIterator<Item = LoadRecord>) {
+        self.lock().again.extend(records);
+    }
+
+    pub(super) fn again(&self) -> Vec<LoadRecord> {
+        self.lock().again.clone()
+    }
+
+    pub(super) fn expect_perhaps(&self, records: impl IntoIterator<Item = LoadRecord>) {
+        self.lock().fleeting.extend(records);
+    }
+
+    pub(super) fn fleeting(&self) -> Vec<LoadRecord> {
+        self.lock().fleeting.clone()
+    }
+
     pub(super) async fn send(&self, records: Vec<LoadRecord>) -> Result<()> {
         let mut producer = Producer::of(&self.bootstrap)?;
         for record in records {
             self.send_one(&mut producer, record).await?;
+        }
+        producer.flush().await
+    }
+
+    /// As it is: nothing is expected of it.
+    pub(super) async fn hand_over(&self, records: &[LoadRecord], partition: Option<i32>) -> Result<()> {
+        let mut producer = Producer::of(&self.bootstrap)?;
+        for record in records {
+            producer.send(&Record { partition, ..Record::of_load(&self.prefix, record) }).await?;
         }
         producer.flush().await
     }

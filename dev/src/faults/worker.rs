@@ -40,6 +40,12 @@ impl Worker {
         &mut self.process
     }
 
+    /// The end of its log, for an error's sentence.
+    #[must_use]
+    pub fn last_lines(&self) -> String {
+        self.process.last_lines()
+    }
+
     /// Waits until it says that it is ready.
     ///
     /// # Errors
@@ -95,6 +101,15 @@ impl Worker {
             Ok(tokio::fs::read_to_string(log).await?.contains(text))
         });
         said.await.with_context(|| format!("a line with `{text}`; {}", self.process.last_lines()))
+    }
+
+    /// How many lines of its log hold this text.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn log_lines(&self, text: &str) -> Result<usize> {
+        let log = std::fs::read_to_string(&self.process.log)?;
+        Ok(log.lines().filter(|line| line.contains(text)).count())
     }
 
     /// Samples its readiness from now on.

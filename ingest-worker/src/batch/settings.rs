@@ -22,7 +22,7 @@ pub struct BatchArgs {
     #[arg(long, env = "ANALYTICS_BATCH_LINGER", default_value = "50ms", value_name = "DURATION")]
     batch_linger: String,
     /// Memory for everything between Kafka and the commit; a third of it is the Kafka client's
-    #[arg(long, env = "ANALYTICS_MEMORY_BUDGET", default_value = "96MiB", value_name = "SIZE")]
+    #[arg(long, env = "ANALYTICS_MEMORY_BUDGET", default_value = "64MiB", value_name = "SIZE")]
     memory_budget: String,
 }
 

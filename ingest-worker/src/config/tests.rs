@@ -33,7 +33,7 @@ fn the_defaults_are_good_and_as_documented() {
         (config.batch.lanes, config.batch.max_events, config.batch.backlog_max_events),
         (2, 10_000, 50_000)
     );
-    assert_eq!((config.batch.max_bytes, config.batch.memory_budget), (16 << 20, 96 << 20));
+    assert_eq!((config.batch.max_bytes, config.batch.memory_budget), (16 << 20, 64 << 20));
     assert_eq!((config.decode.max_bytes, config.decode.max_depth), (1 << 20, 128));
     assert_eq!(config.event_time.max_ahead, TimeDelta::days(366));
     assert_eq!(config.database.target(), "u@localhost:5432/d");

@@ -230,9 +230,12 @@ impl Assignment {
         }
     }
 
-    /// What is to be read next is not in the topic: the claim looks where reading goes on.
-    pub(crate) fn out_of_range(&mut self, key: PartitionKey, epoch: i64, orders: &mut Vec<Order>) {
-        if self.reads_under(&key, epoch) {
+    /// Some partition's offset is not in its topic any more; the Kafka client does not say which, and reads it no further.
+    /// Where the topics end now does not tell either: one that was recreated may have grown past the offset meanwhile. So
+    /// all are claimed anew, and each compares its last stored record.
+    pub(crate) fn out_of_range(&mut self, orders: &mut Vec<Order>) {
+        let reading: Vec<_> = self.all_reading().map(|(key, reading, _)| (key, reading.epoch)).collect();
+        for (key, epoch) in reading {
             self.claim_anew(key, Terms::Held(epoch), Duration::ZERO, orders);
         }
     }

@@ -95,37 +95,6 @@ impl Claimant {
         cancel
     }
 
-    /// Which of these partitions, each with its claim and the offset to be read next, is not where its topic is? The client
-    /// has stopped to read one of them; if by now all seem to be in range, any may be it.
-    pub(super) fn check_ranges(self: &Arc<Self>, reading: Vec<(PartitionKey, i64, i64)>) {
-        let claimant = Arc::clone(self);
-        let check = async move {
-            let mut outside = Vec::new();
-            for (key, epoch, next) in &reading {
-                let asked = key.clone();
-                // If Kafka does not say, the claim asks until it does.
-                match claimant.ask(move |consumer| position::watermarks(consumer, &asked)).await {
-                    Ok((low, high)) if (low..=high).contains(next) => {}
-                    Ok(_) | Err(_) => outside.push((key.clone(), *epoch)),
-                }
-            }
-            if outside.is_empty() {
-                outside = reading.into_iter().map(|(key, epoch, _)| (key, epoch)).collect();
-            }
-            for (key, epoch) in outside {
-                claimant.tell(ToConsumer::OutOfRange { key, epoch }).await;
-            }
-            claimant.tell(ToConsumer::RangesChecked).await;
-        };
-        let cancelled = self.stop.child_token();
-        self.tasks.spawn_on(
-            async move {
-                cancelled.run_until_cancelled(check).await;
-            },
-            &self.runtime,
-        );
-    }
-
     async fn settle_audibly(&self, order: &ClaimOrder) -> Result<Settled, Ended> {
         let mut settle = std::pin::pin!(self.settle(order));
         if let Ok(settled) = tokio::time::timeout(SLOW, &mut settle).await {

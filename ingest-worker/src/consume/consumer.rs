@@ -37,17 +37,6 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 /// Name of missing rights in readiness.
 const RIGHTS: &str = "kafka rights";
 
-/// Whether Kafka is being asked if what is to be read next is still there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RangeCheck {
-    /// It is not.
-    Idle,
-    /// It is.
-    UnderWay,
-    /// It is, and must be asked once more: the client has reported another partition since.
-    Outdated,
-}
-
 /// Reads Kafka on a thread of its own, which never waits for PostgreSQL.
 pub struct Consumer {
     pub(super) consumer: Arc<BaseConsumer<Context>>,
@@ -60,7 +49,6 @@ pub struct Consumer {
     pub(super) orders: Vec<Order>,
     pub(super) claimant: Arc<Claimant>,
     pub(super) claims_under_way: HashMap<PartitionKey, CancellationToken>,
-    pub(super) range_check: RangeCheck,
     /// Kafka has refused something for want of rights, and nothing has come since.
     pub(super) denied: bool,
     pub(super) missing_topics_line: Throttle,
@@ -116,7 +104,6 @@ impl Consumer {
             orders: Vec::new(),
             claimant: Arc::new(claimant),
             claims_under_way: HashMap::new(),
-            range_check: RangeCheck::Idle,
             denied: false,
             missing_topics_line: Throttle::new(MISSING_TOPICS_INTERVAL),
             told_at: Instant::now(),
@@ -231,7 +218,8 @@ impl Consumer {
     fn on_error(&mut self, error: &KafkaError) {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                self.check_ranges();
+                self.assignment.out_of_range(&mut self.orders);
+                self.carry_out();
             }
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
                 if let Some(repeats) = self.missing_topics_line.pass() {
@@ -259,21 +247,6 @@ impl Consumer {
             missing.retain(|topic| !known.contains(topic));
         }
         missing
-    }
-
-    /// Some partition's offset is not in its topic any more; the client does not say which, and reads it no further.
-    pub(super) fn check_ranges(&mut self) {
-        if self.range_check != RangeCheck::Idle {
-            self.range_check = RangeCheck::Outdated;
-            return;
-        }
-        self.range_check = RangeCheck::UnderWay;
-        let reading: Vec<_> = self
-            .assignment
-            .all_reading()
-            .map(|(key, reading, _)| (key, reading.epoch, reading.passed))
-            .collect();
-        self.claimant.check_ranges(reading);
     }
 
     fn follow_rebalances(&mut self) {

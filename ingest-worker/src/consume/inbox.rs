@@ -3,7 +3,7 @@ use rdkafka::consumer::Consumer as _;
 use super::PartitionKey;
 use super::assignment::{Answer, Order};
 use super::claiming::Settled;
-use super::consumer::{Consumer, RangeCheck};
+use super::consumer::Consumer;
 use super::context::report;
 use super::list::list_of;
 use crate::commands::Advanced;
@@ -53,15 +53,6 @@ pub enum ToConsumer {
         /// The claim under which it was seen.
         epoch: i64,
     },
-    /// What is to be read next is not in the topic.
-    OutOfRange {
-        /// Of this partition.
-        key: PartitionKey,
-        /// The claim under which it was seen.
-        epoch: i64,
-    },
-    /// Every partition that was read has been looked at, whether its position is in range.
-    RangesChecked,
     /// This lane's connection is lost, and what it had in hand.
     LaneLost(usize),
     /// Committed in PostgreSQL.
@@ -103,13 +94,6 @@ impl Consumer {
                     }
                 }
                 ToConsumer::Recreated { key, epoch } => assignment.recreated(key, epoch, orders),
-                ToConsumer::OutOfRange { key, epoch } => assignment.out_of_range(key, epoch, orders),
-                ToConsumer::RangesChecked => {
-                    let former = std::mem::replace(&mut self.range_check, RangeCheck::Idle);
-                    if former == RangeCheck::Outdated {
-                        self.check_ranges();
-                    }
-                }
                 ToConsumer::LaneLost(lane) => assignment.lane_lost(lane, orders),
                 ToConsumer::Committed(advanced) => assignment.committed(&advanced),
                 ToConsumer::Defect(reason) => anyhow::bail!("claims: {reason}"),

@@ -30,6 +30,7 @@ pub struct Process {
 
 enum Message {
     Lane(ToConsumer),
+    OutOfRange,
     Answer(PartitionKey, u64, Option<(Claim, i64, Session)>),
 }
 
@@ -104,12 +105,12 @@ impl Process {
                 });
                 self.assignment.answered(key, attempt, answer, orders);
             }
+            Message::OutOfRange => self.assignment.out_of_range(orders),
             Message::Lane(told) => match told {
                 ToConsumer::Taken { key, epoch } => {
                     self.assignment.taken(key, epoch, orders);
                 }
                 ToConsumer::Recreated { key, epoch } => self.assignment.recreated(key, epoch, orders),
-                ToConsumer::OutOfRange { key, epoch } => self.assignment.out_of_range(key, epoch, orders),
                 ToConsumer::LaneLost(lane) => self.assignment.lane_lost(lane, orders),
                 ToConsumer::Committed(advanced) => self.assignment.committed(&advanced),
                 other => unreachable!("a lane does not say {other:?}"),
@@ -157,7 +158,7 @@ impl Process {
         }
         let epoch = reading.epoch;
         if *offset < log.low || *offset > log.high() {
-            return self.inbox.push_back(Message::Lane(ToConsumer::OutOfRange { key, epoch }));
+            return self.inbox.push_back(Message::OutOfRange);
         }
         let mut records = Vec::new();
         for _ in 0..rng.u8(0..6) {

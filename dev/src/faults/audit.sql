@@ -13,6 +13,7 @@ CREATE TABLE audit.steps (
     old_incarnation integer,
     epoch           bigint      NOT NULL,
     old_epoch       bigint,
+    claimed_by      text        NOT NULL,
     next_offset     bigint      NOT NULL,
     old_next_offset bigint
 );
@@ -22,12 +23,12 @@ CREATE FUNCTION audit.note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER S
 BEGIN
     IF TG_OP = 'UPDATE' THEN
         INSERT INTO audit.steps (consumer_group, topic, partition, incarnation, old_incarnation, epoch, old_epoch,
-                                 next_offset, old_next_offset)
+                                 claimed_by, next_offset, old_next_offset)
         VALUES (new.consumer_group, new.topic, new.partition, new.incarnation, old.incarnation, new.epoch, old.epoch,
-                new.next_offset, old.next_offset);
+                new.claimed_by, new.next_offset, old.next_offset);
     ELSE
-        INSERT INTO audit.steps (consumer_group, topic, partition, incarnation, epoch, next_offset)
-        VALUES (new.consumer_group, new.topic, new.partition, new.incarnation, new.epoch, new.next_offset);
+        INSERT INTO audit.steps (consumer_group, topic, partition, incarnation, epoch, claimed_by, next_offset)
+        VALUES (new.consumer_group, new.topic, new.partition, new.incarnation, new.epoch, new.claimed_by, new.next_offset);
     END IF;
     RETURN NULL;
 END

@@ -24,6 +24,8 @@ use crate::write::{
 const TRANSACTION_DEADLINE: Duration = Duration::from_secs(60);
 /// After a duplicate a replay is likely: so many batches without one go through staging before COPY is tried again.
 const STAGED_BATCHES: u32 = 20;
+/// Groups that read again what another has read: all of it is there already.
+const REPLAY_GROUPS: &str = "replay/";
 /// Rows refused one by one before all are looked for at once.
 const REFUSALS_BY_LINE: u32 = 3;
 /// A batch that still fails after so many turns is not failing for its content.
@@ -70,7 +72,8 @@ impl Recorder {
         };
         let (connection, backend, shard) = within(ANSWER, session).await?;
         let (series, partitions) = (SeriesCache::default(), Partitions::default());
-        Ok(Self { connection, backend, shard, group, worker, series, partitions, staged_batches_left: 0 })
+        let staged_batches_left = if group.starts_with(REPLAY_GROUPS) { STAGED_BATCHES } else { 0 };
+        Ok(Self { connection, backend, shard, group, worker, series, partitions, staged_batches_left })
     }
 
     /// The PostgreSQL session that writes.

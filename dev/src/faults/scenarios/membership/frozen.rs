@@ -195,10 +195,10 @@ fn assigned(line: &str) -> Option<i64> {
     line.get("partitions").filter(|_| line.get("message").is_some_and(|text| text == "assigned"))?.as_i64()
 }
 
-/// How many claims the ledger has of a worker: its name holds the process id.
+/// How many claims a worker has made: its name holds the process id.
 async fn claims_of(scene: &Scene, pid: i32) -> Result<i64> {
     let claims = sqlx::query_scalar(
-        "SELECT count(DISTINCT (topic, partition, epoch)) FROM ingest_ledger WHERE split_part(worker, '/', 2) = $1",
+        "SELECT count(*) FROM audit.steps WHERE epoch > old_epoch AND split_part(claimed_by, '/', 2) = $1",
     );
     Ok(claims.bind(pid.to_string()).fetch_one(&scene.bench.database.pool).await?)
 }

@@ -300,6 +300,16 @@ impl Assignment {
         })
     }
 
+    /// All partitions.
+    pub(crate) fn keys(&mut self) -> Vec<PartitionKey> {
+        self.iter_mut().map(|(key, _)| key).collect()
+    }
+
+    /// First offset of a partition not yet committed in PostgreSQL, as far as this worker knows.
+    pub(crate) fn committed_of(&mut self, key: &PartitionKey) -> Option<i64> {
+        self.partition(&key.topic, key.partition)?.progress.committed
+    }
+
     /// The shared copy of a topic's name.
     pub(crate) fn name(&self, topic: &str) -> Option<Arc<str>> {
         self.topics.get_key_value(topic).map(|(name, _)| Arc::clone(name))

@@ -14,6 +14,7 @@ use super::context::Context;
 use super::inbox::ToConsumer;
 use super::list::list_of;
 use super::position::{self, Position};
+use super::stall::FIRST_PATIENCE;
 use super::{PartitionKey, StartAt};
 use crate::batch::Claim;
 use crate::commands::Backoff;
@@ -93,6 +94,33 @@ impl Claimant {
             &self.runtime,
         );
         cancel
+    }
+
+    /// Runs until the process stops.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn_on(
+            async move {
+                stop.run_until_cancelled(task).await;
+            },
+            &self.runtime,
+        );
+    }
+
+    /// The same for another client.
+    pub(super) fn with_client(&self, consumer: Arc<BaseConsumer<Context>>) -> Self {
+        Self {
+            claims: Arc::clone(&self.claims),
+            consumer,
+            start_at: self.start_at,
+            backends: self.backends.clone(),
+            answers: self.answers.clone(),
+            tasks: self.tasks.clone(),
+            runtime: self.runtime.clone(),
+            stop: self.stop.clone(),
+            beginning: Mutex::default(),
+            topics_at_start: self.topics_at_start.clone(),
+        }
     }
 
     async fn settle_audibly(&self, order: &ClaimOrder) -> Result<Settled, Ended> {
@@ -257,12 +285,17 @@ impl Claimant {
         order: &ClaimOrder,
         question: impl Fn(&BaseConsumer<Context>) -> KafkaResult<T> + Clone + Send + 'static,
     ) -> T {
+        let asked_at = Instant::now();
         loop {
             match self.ask(question.clone()).await {
                 Ok(answer) => return answer,
                 Err(error) => {
                     self.say(order, &format!("kafka does not tell its offsets: {error}"), true).await
                 }
+            }
+            if asked_at.elapsed() >= FIRST_PATIENCE {
+                let (key, attempt) = (order.key.clone(), order.attempt);
+                self.tell(ToConsumer::Unanswered { key, attempt }).await;
             }
             tokio::time::sleep(ASK_AGAIN).await;
         }

@@ -16,6 +16,7 @@ use super::context::{Context, KAFKA, Rebalanced};
 use super::copy::copy;
 use super::inbox::ToConsumer;
 use super::lane_door::LaneDoor;
+use super::stall::Stalls;
 use super::{KafkaRecord, KafkaSettings, PartitionKey, StartAt};
 use crate::batch::LaneInput;
 use crate::fail_point::{self, FailPoint};
@@ -48,6 +49,7 @@ pub struct Consumer {
     pub(super) assignment: Assignment,
     pub(super) orders: Vec<Order>,
     pub(super) claimant: Arc<Claimant>,
+    pub(super) stalls: Stalls,
     pub(super) claims_under_way: HashMap<PartitionKey, CancellationToken>,
     /// Kafka has refused something for want of rights, and nothing has come since.
     pub(super) denied: bool,
@@ -74,13 +76,7 @@ impl Consumer {
         stop: CancellationToken,
     ) -> KafkaResult<Self> {
         health.hold_quietly(KAFKA, "connecting");
-        let consumer: BaseConsumer<Context> =
-            settings.client_config().create_with_context(Context::new(health.clone()))?;
-        match fail_point::feigned_assignment() {
-            None => consumer.subscribe(&settings.topics.subscription())?,
-            Some(keys) => consumer.context().feign(Rebalanced::Assigned(keys)),
-        }
-        let consumer = Arc::new(consumer);
+        let consumer = Arc::new(subscribe(&settings, &health)?);
         let claimant = Claimant {
             claims,
             consumer: Arc::clone(&consumer),
@@ -103,6 +99,7 @@ impl Consumer {
             health,
             orders: Vec::new(),
             claimant: Arc::new(claimant),
+            stalls: Stalls::default(),
             claims_under_way: HashMap::new(),
             denied: false,
             missing_topics_line: Throttle::new(MISSING_TOPICS_INTERVAL),
@@ -277,6 +274,17 @@ impl Consumer {
             drop(noted.set(names.collect()));
         }
     }
+}
+
+/// A client that is a member of the group, or soon will be.
+pub(super) fn subscribe(settings: &KafkaSettings, health: &Health) -> KafkaResult<BaseConsumer<Context>> {
+    let consumer: BaseConsumer<Context> =
+        settings.client_config().create_with_context(Context::new(health.clone()))?;
+    match fail_point::feigned_assignment() {
+        None => consumer.subscribe(&settings.topics.subscription())?,
+        Some(keys) => consumer.context().feign(Rebalanced::Assigned(keys)),
+    }
+    Ok(consumer)
 }
 
 /// The record with its claim, and its lane; none if the partition was just taken away.

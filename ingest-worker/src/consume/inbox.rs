@@ -53,6 +53,22 @@ pub enum ToConsumer {
         /// The claim under which it was seen.
         epoch: i64,
     },
+    /// Kafka has records of a partition beyond where its fetching has come to a halt.
+    Stalled {
+        /// The partition.
+        key: PartitionKey,
+        /// The claim under which it is read.
+        epoch: i64,
+        /// What would have been next.
+        passed: i64,
+    },
+    /// Kafka has not told the offsets that the n-th claim needs, for long.
+    Unanswered {
+        /// Of this partition.
+        key: PartitionKey,
+        /// The n.
+        attempt: u64,
+    },
     /// This lane's connection is lost, and what it had in hand.
     LaneLost(usize),
     /// Committed in PostgreSQL.
@@ -94,6 +110,8 @@ impl Consumer {
                     }
                 }
                 ToConsumer::Recreated { key, epoch } => assignment.recreated(key, epoch, orders),
+                ToConsumer::Stalled { key, epoch, passed } => self.stalled(&key, epoch, passed)?,
+                ToConsumer::Unanswered { key, attempt } => self.unanswered(&key, attempt)?,
                 ToConsumer::LaneLost(lane) => assignment.lane_lost(lane, orders),
                 ToConsumer::Committed(advanced) => assignment.committed(&advanced),
                 ToConsumer::Defect(reason) => anyhow::bail!("claims: {reason}"),

@@ -12,6 +12,7 @@ mod lane_door;
 mod inbox;
 mod consumer;
 mod progress;
+mod stall;
 
 pub use client::{KafkaArgs, KafkaSettings, StartAt, TopicSelection};
 pub use consumer::Consumer;

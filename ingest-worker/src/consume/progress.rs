@@ -19,6 +19,7 @@ impl Consumer {
             self.told_at = Instant::now();
             self.tell_now(CommitMode::Async);
             self.measure_lag();
+            self.watch_for_stalls();
         }
     }
 

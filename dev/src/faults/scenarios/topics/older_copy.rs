@@ -5,26 +5,28 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{CHUNK, TOLD, discontinuities};
+use super::{CHUNK, discontinuities};
 use crate::faults::{DRAIN, Scene, Worker};
 use crate::load::{LoadRecord, Outcome};
 use crate::tables;
-use crate::wait::{eventually, until};
+use crate::wait::until;
 
 pub(super) async fn restored(scene: &mut Scene) -> Result<()> {
     let mut worker = scene.start(scene.settings())?;
     worker.ready().await?;
+    // A client that takes what the broker says for outdated is replaced after half a minute, and later after more.
+    scene.bounds.recovery = Duration::from_secs(180);
     for round in 1..=scene.rounds {
         // Every other time the clients have seen a later life of the partitions than the copy knows of.
         let later_life = round % 2 == 1;
-        let survived = once(scene, &mut worker, later_life).await;
+        let survived = once(scene, &worker, later_life).await;
         survived.with_context(|| format!("round {round}; {}", worker.last_lines()))?;
         ensure!(worker.process().is_running()?, "the worker ended; {}", worker.last_lines());
     }
     worker.terminate(DRAIN).await
 }
 
-async fn once(scene: &mut Scene, worker: &mut Worker, later_life: bool) -> Result<()> {
+async fn once(scene: &mut Scene, worker: &Worker, later_life: bool) -> Result<()> {
     scene.produce(CHUNK).await?;
     scene.healed();
     scene.caught_up().await?;
@@ -37,18 +39,12 @@ async fn once(scene: &mut Scene, worker: &mut Worker, later_life: bool) -> Resul
     scene.healed();
     scene.caught_up().await.context("after the copy was made")?;
     let told = scene.ledger("new_incarnation").await?.len();
-    let mut counted = discontinuities(worker, "new_incarnation").await?;
+    let counted = discontinuities(worker, "new_incarnation").await?;
     copy.restore(scene).await?;
     let shorter = shorter(scene).await?;
     ensure!(!shorter.is_empty(), "no log has become shorter");
     scene.healed();
-    if later_life && needs_help(scene, worker, told + shorter.len()).await? {
-        worker.terminate(DRAIN).await?;
-        *worker = scene.start(scene.settings())?;
-        scene.healed();
-        counted = 0;
-    }
-    until("all that became shorter begin anew", TOLD, async || {
+    until("all that became shorter begin anew", scene.bounds.recovery, async || {
         Ok(scene.ledger("new_incarnation").await?.len() >= told + shorter.len())
     })
     .await?;
@@ -62,26 +58,6 @@ async fn once(scene: &mut Scene, worker: &mut Worker, later_life: bool) -> Resul
     scene.healed();
     scene.caught_up().await.context("what is new")?;
     Ok(())
-}
-
-/// A Kafka client that knows of later leaders takes what the restored broker says for outdated, and says so; a new process has
-/// no such memory. It need not have heard of them: then it goes on by itself.
-async fn needs_help(scene: &Scene, worker: &Worker, rows: usize) -> Result<bool> {
-    let readiness = worker.watch_readiness();
-    let told = eventually("it goes on, or says that it cannot", TOLD, async || {
-        if scene.ledger("new_incarnation").await?.len() >= rows {
-            return Ok(Some(false));
-        }
-        // Once is nothing: no broker tells offsets while it starts.
-        let samples = readiness.samples();
-        let stuck = samples.iter().rev().take(50).filter(|sample| {
-            let reason = sample.not_ready.as_deref();
-            reason.is_some_and(|reason| reason.contains("kafka does not tell its offsets"))
-        });
-        Ok((stuck.count() == 50).then_some(true))
-    })
-    .await;
-    told.with_context(|| readiness.reasons().join(" | "))
 }
 
 /// Partitions that end before what is stored of them.

@@ -1,0 +1,114 @@
+//! A partition that Kafka has records of and that the client does not fetch: after a broker came back with an older copy of
+//! its data, librdkafka takes what it says for outdated and waits for ever. A new client knows nothing better.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::Consumer as _;
+
+use super::PartitionKey;
+use super::claiming::Claimant;
+use super::consumer::{Consumer, subscribe};
+
+/// First time that a partition may stand still; doubled with each new client, since a slow network looks the same.
+pub(super) const FIRST_PATIENCE: Duration = Duration::from_secs(30);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(600);
+
+/// Where each partition that is read stands, and since when.
+pub(super) struct Stalls {
+    seen: HashMap<PartitionKey, (i64, Instant)>,
+    patience: Duration,
+    renewed_at: Option<Instant>,
+}
+
+impl Default for Stalls {
+    fn default() -> Self {
+        Self { seen: HashMap::new(), patience: FIRST_PATIENCE, renewed_at: None }
+    }
+}
+
+impl Consumer {
+    /// Has Kafka asked about partitions that have not moved for long; most of them have nothing to read.
+    pub(super) fn watch_for_stalls(&mut self) {
+        let (lanes, stalls) = (&self.lanes, &mut self.stalls);
+        let now = Instant::now();
+        let mut seen = HashMap::new();
+        for (key, reading, lane) in self.assignment.all_reading() {
+            if lanes.get(lane).is_none_or(|door| door.paused) {
+                continue;
+            }
+            let former = stalls.seen.get(&key).filter(|(passed, _)| *passed == reading.passed);
+            let mut since = former.map_or(now, |(_, since)| *since);
+            if now.duration_since(since) >= stalls.patience {
+                self.claimant.ask_whether_stalled(key.clone(), reading.epoch, reading.passed);
+                since = now;
+            }
+            seen.insert(key, (reading.passed, since));
+        }
+        stalls.seen = seen;
+    }
+
+    /// Kafka has records beyond `passed`, and had them when the question was asked.
+    pub(super) fn stalled(&mut self, key: &PartitionKey, epoch: i64, passed: i64) -> anyhow::Result<()> {
+        let reading = self.assignment.reading(&key.topic, key.partition);
+        let stands = reading.is_some_and(|reading| (reading.epoch, reading.passed) == (epoch, passed));
+        let nothing_committed = self.assignment.committed_of(key).is_none_or(|committed| committed <= passed);
+        if stands && nothing_committed {
+            tracing::warn!(
+                kafka.topic = &*key.topic,
+                kafka.partition = key.partition,
+                passed,
+                "kafka has records that its client does not fetch: making a new client"
+            );
+            self.renew_client()?;
+        }
+        Ok(())
+    }
+
+    /// Kafka answers, but has not told a partition's offsets for long.
+    pub(super) fn unanswered(&mut self, key: &PartitionKey, attempt: u64) -> anyhow::Result<()> {
+        let patience = self.stalls.patience;
+        let is_due = self.stalls.renewed_at.is_none_or(|at| at.elapsed() >= patience);
+        if is_due && self.assignment.awaits(key, attempt) && self.consumer.context().is_reachable() {
+            tracing::warn!(
+                kafka.topic = &*key.topic,
+                kafka.partition = key.partition,
+                "kafka does not tell the offsets: making a new client"
+            );
+            self.renew_client()?;
+        }
+        Ok(())
+    }
+
+    /// Gives everything back and joins the group anew.
+    fn renew_client(&mut self) -> anyhow::Result<()> {
+        for key in self.assignment.keys() {
+            self.assignment.revoked(&key, &mut self.orders);
+        }
+        self.carry_out();
+        self.stalls = Stalls {
+            seen: HashMap::new(),
+            patience: (self.stalls.patience * 2).min(LONGEST_PATIENCE),
+            renewed_at: Some(Instant::now()),
+        };
+        let consumer = Arc::new(subscribe(&self.settings, &self.health)?);
+        self.claimant = Arc::new(self.claimant.with_client(Arc::clone(&consumer)));
+        // The former client leaves the group when nobody asks it anything any more.
+        self.consumer = consumer;
+        Ok(())
+    }
+}
+
+impl Claimant {
+    fn ask_whether_stalled(self: &Arc<Self>, key: PartitionKey, epoch: i64, passed: i64) {
+        let claimant = Arc::clone(self);
+        self.spawn(async move {
+            let asked = key.clone();
+            let answer = claimant.ask(move |consumer| super::position::watermarks(consumer, &asked)).await;
+            if answer.is_ok_and(|(low, high)| high > passed && high > low) {
+                claimant.tell(super::ToConsumer::Stalled { key, epoch, passed }).await;
+            }
+        });
+    }
+}

@@ -142,7 +142,7 @@ fn the_kafka_client_is_told_what_correctness_rests_on() {
         ("enable.partition.eof", "true"),
         ("partition.assignment.strategy", "cooperative-sticky"),
         ("session.timeout.ms", "10000"),
-        ("queued.max.messages.kbytes", "32768"),
+        ("queued.max.messages.kbytes", "21845"),
         ("allow.auto.create.topics", "false"),
     ] {
         assert_eq!(config.get(name), Some(value), "{name}");

@@ -109,7 +109,7 @@ impl Consumer {
     }
 
     /// Runs until `stop`, then on without fetching until the lanes have ended, so that what they commit can still be told
-    /// to Kafka; then the group is left by dropping this.
+    /// to Kafka. The group is left by [`Consumer::close`].
     ///
     /// # Errors
     /// A defect: the process must stop.

@@ -61,6 +61,8 @@ pub enum ToConsumer {
         epoch: i64,
         /// What would have been next.
         passed: i64,
+        /// Where Kafka's records end.
+        high: i64,
     },
     /// Kafka has not told the offsets that the n-th claim needs, for long.
     Unanswered {
@@ -110,7 +112,9 @@ impl Consumer {
                     }
                 }
                 ToConsumer::Recreated { key, epoch } => assignment.recreated(key, epoch, orders),
-                ToConsumer::Stalled { key, epoch, passed } => self.stalled(&key, epoch, passed)?,
+                ToConsumer::Stalled { key, epoch, passed, high } => {
+                    self.stalled(&key, epoch, passed, high)?
+                }
                 ToConsumer::Unanswered { key, attempt } => self.unanswered(&key, attempt)?,
                 ToConsumer::LaneLost(lane) => assignment.lane_lost(lane, orders),
                 ToConsumer::Committed(advanced) => assignment.committed(&advanced),

@@ -49,12 +49,19 @@ impl Consumer {
         stalls.seen = seen;
     }
 
-    /// Kafka has records beyond `passed`, and had them when the question was asked.
-    pub(super) fn stalled(&mut self, key: &PartitionKey, epoch: i64, passed: i64) -> anyhow::Result<()> {
+    /// Kafka had records from `passed` up to `high` when it was asked. One that is read again only to be compared, and is
+    /// gone, is none to wait for.
+    pub(super) fn stalled(
+        &mut self,
+        key: &PartitionKey,
+        epoch: i64,
+        passed: i64,
+        high: i64,
+    ) -> anyhow::Result<()> {
         let reading = self.assignment.reading(&key.topic, key.partition);
         let stands = reading.is_some_and(|reading| (reading.epoch, reading.passed) == (epoch, passed));
-        let nothing_committed = self.assignment.committed_of(key).is_none_or(|committed| committed <= passed);
-        if stands && nothing_committed {
+        let is_behind = self.assignment.committed_of(key).is_none_or(|committed| committed < high);
+        if stands && is_behind {
             tracing::warn!(
                 kafka.topic = &*key.topic,
                 kafka.partition = key.partition,
@@ -106,8 +113,10 @@ impl Claimant {
         self.spawn(async move {
             let asked = key.clone();
             let answer = claimant.ask(move |consumer| super::position::watermarks(consumer, &asked)).await;
-            if answer.is_ok_and(|(low, high)| high > passed && high > low) {
-                claimant.tell(super::ToConsumer::Stalled { key, epoch, passed }).await;
+            if let Ok((low, high)) = answer
+                && high > passed.max(low)
+            {
+                claimant.tell(super::ToConsumer::Stalled { key, epoch, passed, high }).await;
             }
         });
     }

@@ -53,7 +53,7 @@ async fn two_lanes_with_the_same_new_events_in_opposite_order_do_not_deadlock(po
         }
         let (forth, back) = (one.batch().events(0, &drafts), other.batch().events(1, &reversed));
         let (forth, back) = tokio::join!(one.try_record(forth), other.try_record(back));
-        let new = forth.unwrap().new.len() + back.unwrap().new.len();
+        let new = forth.unwrap().new + back.unwrap().new;
         assert_eq!(new, 60, "ids from outside {external}, staging {staging}");
     }
     assert_eq!(events(&pool).await, 240);

@@ -156,7 +156,7 @@ async fn an_id_from_outside_is_free_again_after_its_row_was_refused(pool: PgPool
     worker.record_events(&[poison(1).external(uuid(1)), good(2).external(uuid(2))]).await;
     let recorded = worker.record_events(&[good(1).external(uuid(1))]).await;
 
-    assert_eq!(recorded.new.len(), 1);
+    assert_eq!(recorded.new, 1);
     assert_eq!(totals(&pool, 0).await, Totals { events: 2, dead_letters: 1, ..Totals::default() });
     check_books(&pool).await;
 }

@@ -142,7 +142,7 @@ async fn another_default_isolation_changes_nothing(pool: PgPool) {
             (0..20).map(|n| an_event(round * 20 + n).external(uuid((round * 20 + n).into()))).collect();
         let (forth, back) = (one.batch().events(0, &drafts), other.batch().events(1, &drafts));
         let (forth, back) = tokio::join!(one.try_record(forth), other.try_record(back));
-        assert_eq!(forth.unwrap().new.len() + back.unwrap().new.len(), 20);
+        assert_eq!(forth.unwrap().new + back.unwrap().new, 20);
         one.claim(0).await;
     }
     check_books(&pool).await;

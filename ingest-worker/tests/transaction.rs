@@ -17,7 +17,7 @@ async fn one_commit_writes_events_ids_counts_dead_letters_offsets_and_ledger(poo
         .event(0, &an_event(2).of_tenant("").of_type("iam.user-registered"));
     let recorded = worker.record(records).await;
 
-    assert_eq!(recorded.new.len(), 3);
+    assert_eq!(recorded.new, 3);
     assert!(recorded.lost.is_empty() && recorded.refused.is_empty());
     let zero = Totals { events: 2, dead_letters: 1, tombstones: 1, ..Totals::default() };
     assert_eq!(totals(&pool, 0).await, zero);

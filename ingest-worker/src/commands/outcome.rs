@@ -4,7 +4,6 @@ use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use crate::batch::{Batch, BatchEvent, Origin, PartitionRange, Refused, Totals};
 use crate::consume::PartitionKey;
@@ -22,8 +21,8 @@ pub struct Recorded {
     pub advanced: Vec<Advanced>,
     /// When the transaction began: `ingested_at` of its events.
     pub at: DateTime<Utc>,
-    /// Ids of the events that are new.
-    pub new: HashSet<Uuid>,
+    /// Events that are new.
+    pub new: usize,
     /// Numbers of the HTTP commands that brought one of them.
     pub new_commands: HashSet<usize>,
     /// Before it, events were not stored.
@@ -150,7 +149,7 @@ pub(super) fn recorded(
             })
             .collect(),
         at: locked.now,
-        new: new.iter().map(|event| event.id()).collect(),
+        new: new.len(),
         new_commands: new.iter().filter_map(|event| event.command()).collect(),
         horizon: locked.horizon,
         met_again: false,

@@ -200,17 +200,7 @@ impl Assignment {
 
     /// A lane has lost its connection, and with it all that it knew: whose commit succeeded shows when claimed again.
     pub(crate) fn lane_lost(&mut self, lane: usize, orders: &mut Vec<Order>) {
-        let mut reading = Vec::new();
-        for (key, partition) in self.iter_mut() {
-            if let Standing::Reading(Reading { epoch, .. }) = partition.standing
-                && partition.lane == lane
-            {
-                reading.push((key, epoch));
-            }
-        }
-        for (key, epoch) in reading {
-            self.claim_anew(key, Terms::Held(epoch), Duration::ZERO, orders);
-        }
+        self.claim_all_anew(|of| of == lane, orders);
     }
 
     /// A batch was written without this partition: its row is not as this claim left it.
@@ -226,7 +216,7 @@ impl Assignment {
     /// The lane met another record where the last stored one was.
     pub(crate) fn recreated(&mut self, key: PartitionKey, epoch: i64, orders: &mut Vec<Order>) {
         if self.reads_under(&key, epoch) {
-            self.claim_anew(key, Terms::Recreated(epoch), Duration::ZERO, orders);
+            self.claim_anew(key, Terms::Recreated(epoch), orders);
         }
     }
 
@@ -234,10 +224,7 @@ impl Assignment {
     /// Where the topics end now does not tell either: one that was recreated may have grown past the offset meanwhile. So
     /// all are claimed anew, and each compares its last stored record.
     pub(crate) fn out_of_range(&mut self, orders: &mut Vec<Order>) {
-        let reading: Vec<_> = self.all_reading().map(|(key, reading, _)| (key, reading.epoch)).collect();
-        for (key, epoch) in reading {
-            self.claim_anew(key, Terms::Held(epoch), Duration::ZERO, orders);
-        }
+        self.claim_all_anew(|_| true, orders);
     }
 
     /// The Kafka client would not fetch it.
@@ -262,9 +249,18 @@ impl Assignment {
         }
     }
 
-    fn claim_anew(&mut self, key: PartitionKey, terms: Terms, delay: Duration, orders: &mut Vec<Order>) {
+    /// All that are read, of these lanes.
+    fn claim_all_anew(&mut self, of_lane: impl Fn(usize) -> bool, orders: &mut Vec<Order>) {
+        let reading = self.all_reading().filter(|(_, _, lane)| of_lane(*lane));
+        let reading: Vec<_> = reading.map(|(key, reading, _)| (key, reading.epoch)).collect();
+        for (key, epoch) in reading {
+            self.claim_anew(key, Terms::Held(epoch), orders);
+        }
+    }
+
+    fn claim_anew(&mut self, key: PartitionKey, terms: Terms, orders: &mut Vec<Order>) {
         orders.push(Order::StopFetching(key.clone()));
-        self.claim(key, terms, delay, orders);
+        self.claim(key, terms, Duration::ZERO, orders);
     }
 
     fn lose(&mut self, key: PartitionKey, orders: &mut Vec<Order>) {

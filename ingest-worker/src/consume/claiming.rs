@@ -18,7 +18,7 @@ use super::stall::FIRST_PATIENCE;
 use super::{PartitionKey, StartAt};
 use crate::batch::Claim;
 use crate::commands::Backoff;
-use crate::metrics::{self, RetryCause};
+use crate::metrics::{self, Discontinuity, RetryCause};
 use crate::telemetry::Throttle;
 use crate::write::{Backend, Claimed, Claims, WriteFailure};
 
@@ -74,9 +74,8 @@ enum Ended {
 impl Claimant {
     /// Claims for as long as it takes; cancel the token when it is not wanted any more.
     pub(super) fn start(self: &Arc<Self>, order: ClaimOrder) -> CancellationToken {
-        let cancel = self.stop.child_token();
-        let (claimant, cancelled) = (Arc::clone(self), cancel.clone());
-        let claim = async move {
+        let claimant = Arc::clone(self);
+        self.spawn(async move {
             let settled = match claimant.settle_audibly(&order).await {
                 Ok(settled) => Some(settled),
                 Err(Ended::Taken) => None,
@@ -86,25 +85,20 @@ impl Claimant {
             };
             let ClaimOrder { key, attempt, .. } = order;
             claimant.tell(ToConsumer::Claimed { key, attempt, settled }).await;
-        };
+        })
+    }
+
+    /// Runs until it is cancelled or the process stops.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> CancellationToken {
+        let cancel = self.stop.child_token();
+        let cancelled = cancel.clone();
         self.tasks.spawn_on(
             async move {
-                cancelled.run_until_cancelled(claim).await;
+                cancelled.run_until_cancelled(task).await;
             },
             &self.runtime,
         );
         cancel
-    }
-
-    /// Runs until the process stops.
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        self.tasks.spawn_on(
-            async move {
-                stop.run_until_cancelled(task).await;
-            },
-            &self.runtime,
-        );
     }
 
     /// The same for another client.
@@ -144,19 +138,21 @@ impl Claimant {
         let (mut claim, backend) = self.claim_row(order).await?;
         if let Terms::Recreated(_) = order.terms {
             let (low, _) = self.watermarks(order).await;
-            claim = self.begin_incarnation(order, &claim, low).await?;
+            claim = self.go_on_at(order, &claim, low, Discontinuity::NewIncarnation).await?;
         }
         loop {
             let (low, high) = self.watermarks(order).await;
             match position::of(&claim, low, high) {
                 Position::At(offset) => return Ok(Settled { claim, offset, backend }),
-                Position::RetentionPassed { low } => claim = self.pass_retention(order, &claim, low).await?,
+                Position::RetentionPassed { low } => {
+                    claim = self.go_on_at(order, &claim, low, Discontinuity::Retention).await?;
+                }
                 Position::Another { .. } => {
                     // A broker that has just taken over may not know its end yet: once more before it is believed.
                     tokio::time::sleep(ASK_AGAIN).await;
                     let (low, high) = self.watermarks(order).await;
                     if let Position::Another { low } = position::of(&claim, low, high) {
-                        claim = self.begin_incarnation(order, &claim, low).await?;
+                        claim = self.go_on_at(order, &claim, low, Discontinuity::NewIncarnation).await?;
                     }
                 }
             }
@@ -229,20 +225,21 @@ impl Claimant {
         }
     }
 
-    async fn begin_incarnation(&self, order: &ClaimOrder, claim: &Claim, low: i64) -> Result<Claim, Ended> {
+    /// Writes down that what is stored ends here, and why, and that reading goes on at `low`.
+    async fn go_on_at(
+        &self,
+        order: &ClaimOrder,
+        claim: &Claim,
+        low: i64,
+        why: Discontinuity,
+    ) -> Result<Claim, Ended> {
         let mut patience = Patience::with(self, order);
         loop {
-            match self.claims.begin_incarnation(&order.key, claim, low).await {
-                Ok(claim) => return claim.ok_or(Ended::Taken),
-                Err(failure) => patience.after(failure).await?,
-            }
-        }
-    }
-
-    async fn pass_retention(&self, order: &ClaimOrder, claim: &Claim, low: i64) -> Result<Claim, Ended> {
-        let mut patience = Patience::with(self, order);
-        loop {
-            match self.claims.pass_retention(&order.key, claim, low).await {
+            let claimed = match why {
+                Discontinuity::NewIncarnation => self.claims.begin_incarnation(&order.key, claim, low).await,
+                Discontinuity::Retention => self.claims.pass_retention(&order.key, claim, low).await,
+            };
+            match claimed {
                 Ok(claim) => return claim.ok_or(Ended::Taken),
                 Err(failure) => patience.after(failure).await?,
             }

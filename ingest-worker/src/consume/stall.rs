@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
 
-use super::PartitionKey;
 use super::claiming::Claimant;
 use super::consumer::{Consumer, subscribe};
+use super::{PartitionKey, ToConsumer, position};
 
 /// First time that a partition may stand still; doubled with each new client, since a slow network looks the same.
 pub(super) const FIRST_PATIENCE: Duration = Duration::from_secs(30);
@@ -112,11 +112,11 @@ impl Claimant {
         let claimant = Arc::clone(self);
         self.spawn(async move {
             let asked = key.clone();
-            let answer = claimant.ask(move |consumer| super::position::watermarks(consumer, &asked)).await;
+            let answer = claimant.ask(move |consumer| position::watermarks(consumer, &asked)).await;
             if let Ok((low, high)) = answer
                 && high > passed.max(low)
             {
-                claimant.tell(super::ToConsumer::Stalled { key, epoch, passed, high }).await;
+                claimant.tell(ToConsumer::Stalled { key, epoch, passed, high }).await;
             }
         });
     }

@@ -23,7 +23,7 @@ async fn the_oracle_of_faults_finds_a_lost_event_an_offset_that_went_back_and_to
     sqlx::raw_sql(spoilt).execute(&scene.bench.database.pool).await?;
     let bounds = Bounds { memory_kilobytes: 1, ..Bounds::default() };
     let before = Figures { peak_memory_kilobytes: figures.peak_memory_kilobytes, ..Figures::default() };
-    let figures = judge(&scene.bench, &scene.expected(), &[], &bounds, before).await?;
+    let figures = judge(&scene.bench, &scene.expected(), &bounds, before).await?;
     let told = figures.faults.join("\n");
     ensure!((figures.lost, figures.doubled) == (1, 0), "{figures:?}");
     ensure!(figures.wrong_counts > 0, "{figures:?}");

@@ -32,8 +32,6 @@ struct State {
     sent: Vec<LoadRecord>,
     /// What a scenario sends and expects besides.
     own: Expected,
-    own_records: usize,
-    again: Vec<LoadRecord>,
     fleeting: Vec<LoadRecord>,
 }
 
@@ -54,8 +52,6 @@ impl Traffic {
             strangers: Load::new(strangers),
             sent: Vec::new(),
             own: Expected::default(),
-            own_records: 0,
-            again: Vec::new(),
             fleeting: Vec::new(),
         };
         Self {
@@ -85,9 +81,9 @@ impl Traffic {
         self.lock().sent.clone()
     }
 
-    pub(super) fn number(&self) -> usize {
+    pub(super) fn number(&self) -> i64 {
         let state = self.lock();
-        state.sent.len() + state.own_records + state.again.len()
+        state.sent.len() as i64 + state.own.totals.records()
     }
 
     pub(super) fn expect(&self, change: impl FnOnce(&mut Expected)) {
@@ -102,11 +98,7 @@ impl Traffic {
     pub(super) async fn send_own(&self, records: &[Own]) -> Result<()> {
         let mut producer = Producer::of(&self.bootstrap)?;
         for own in records {
-            {
-                let mut state = self.lock();
-                state.own.add(own);
-                state.own_records += 1;
-            }
+            self.lock().own.add(own);
             let topic = format!("{}{}", self.prefix, own.record.topic);
             producer.send(&Record { topic, ..own.record.clone() }).await?;
         }
@@ -115,14 +107,6 @@ impl Traffic {
 
     pub(super) fn expect_records(&self, records: impl IntoIterator<Item = LoadRecord>) {
         self.lock().sent.extend(records);
-    }
-
-    pub(super) fn expect_again(&self, records: impl IntoIterator<Item = LoadRecord>) {
-        self.lock().again.extend(records);
-    }
-
-    pub(super) fn again(&self) -> Vec<LoadRecord> {
-        self.lock().again.clone()
     }
 
     pub(super) fn expect_perhaps(&self, records: impl IntoIterator<Item = LoadRecord>) {

@@ -68,16 +68,6 @@ impl Readiness {
         Ok(())
     }
 
-    /// It was ready at every look.
-    ///
-    /// # Errors
-    /// It was not; all reasons are told.
-    pub fn was_always_ready(&self) -> Result<()> {
-        let reasons = self.reasons();
-        ensure!(reasons.is_empty(), "it was not ready: {}", reasons.join(" | "));
-        Ok(())
-    }
-
     /// No reason held this text.
     ///
     /// # Errors

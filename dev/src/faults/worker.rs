@@ -134,14 +134,6 @@ impl Worker {
             .with_context(|| format!("no metric {name}"))
     }
 
-    /// Resident memory now, in kilobytes.
-    ///
-    /// # Errors
-    /// It does not run.
-    pub fn resident_kilobytes(&self) -> Result<u64> {
-        self.process.kilobytes("VmRSS")
-    }
-
     /// Seconds of processor that it has used so far.
     ///
     /// # Errors

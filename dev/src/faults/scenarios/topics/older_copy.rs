@@ -82,7 +82,7 @@ async fn read_again(scene: &Scene, topic: &str, partition: i32) -> Result<()> {
             Outcome::Event(_) | Outcome::Duplicate => Outcome::Duplicate,
             refused => refused.clone(),
         };
-        scene.expect_again([LoadRecord { becomes, ..record.clone() }]);
+        scene.expect_again(&[LoadRecord { becomes, ..record.clone() }]);
     }
     Ok(())
 }

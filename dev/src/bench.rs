@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
 use crate::database::{self, Database};
@@ -205,12 +205,30 @@ impl Bench {
     pub async fn settled(&self, group: &str, records: usize) -> Result<()> {
         let wanted = i64::try_from(records)?;
         let mut found = 0;
-        until("the group accounts for all records", SETTLES, async || {
+        let settled = until("the group accounts for all records", SETTLES, async || {
             found = self.accounted(group).await?;
             Ok(found >= wanted)
         })
-        .await
-        .with_context(|| format!("{found} of {wanted} records accounted for"))
+        .await;
+        let Err(error) = settled else { return Ok(()) };
+        let behind = self.behind(group).await.unwrap_or_else(|error| vec![error.to_string()]);
+        Err(error.context(format!("{found} of {wanted} records accounted for; {}", behind.join("; "))))
+    }
+
+    /// Which partitions a group has not read from their beginning to their end without gaps, and what Kafka has.
+    async fn behind(&self, group: &str) -> Result<Vec<String>> {
+        let ends = self.topics.ends(&self.prefix).await?;
+        let offsets = tables::offsets(&self.database.pool, group).await?;
+        let mut behind = Vec::new();
+        for ((topic, partition), end) in &ends {
+            let row = offsets.iter().find(|row| row.topic == *topic && row.partition == *partition);
+            match row {
+                Some(row) if (row.start_offset, row.next_offset, row.totals.gaps) == (0, *end, 0) => {}
+                row => behind.push(format!("{topic} {partition} ends at {end}: {row:?}")),
+            }
+        }
+        behind.push(format!("Kafka has {}", ends.values().sum::<i64>()));
+        Ok(behind)
     }
 
     /// All that must be true of a group that has read everything this producer has sent.

@@ -95,6 +95,9 @@ impl Producer {
                 .set("bootstrap.servers", bootstrap)
                 .set("acks", "all")
                 .set("enable.idempotence", "true")
+                // A second request may reach a partition that was just made before the first one is retried, whose
+                // sequence numbers the broker then takes for a repetition: acknowledged, and not there.
+                .set("max.in.flight.requests.per.connection", "1")
                 .set("compression.codec", codec)
                 .set("linger.ms", "10")
                 .set("partitioner", "murmur2_random") // Java's.

@@ -1,6 +1,6 @@
 # `make` lists what there is. Everything runs on this machine alone; no container engine is needed.
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test faults check
+.PHONY: help demo up down test faults bench check
 
 # The build of the Kafka client cannot stand a space in its path.
 ifneq ($(words $(CURDIR)),1)
@@ -24,6 +24,9 @@ test: ## everything, with real servers; what CI runs
 
 faults: ## what the world does to it, by the hour: FAULTS='--seed 7 killed' chooses; dev/faults --list
 	@dev/faults $(FAULTS)
+
+bench: ## how fast it is, as ratios to PostgreSQL itself: BENCH='ingest --repeats 1' chooses; dev/bench --help
+	@dev/bench $(BENCH)
 
 check: ## quick: format, lints, unit tests, documentation
 	cargo fmt --check

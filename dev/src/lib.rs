@@ -16,4 +16,5 @@ pub mod bench;
 pub mod demo;
 pub mod wait;
 pub mod faults;
+pub mod benchmark;
 pub mod clock;

@@ -347,7 +347,11 @@ impl Scene {
     }
 }
 
-fn postgres(bench: &Bench) -> Result<SocketAddr> {
+/// Where PostgreSQL listens.
+///
+/// # Errors
+/// Its URL names no server.
+pub fn postgres(bench: &Bench) -> Result<SocketAddr> {
     let url = bench.database.url(Login::Writer);
     let authority = url.split('/').nth(2).and_then(|authority| authority.rsplit('@').next());
     let address = authority.context("the writer's URL names no server")?;

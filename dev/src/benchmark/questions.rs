@@ -1,0 +1,86 @@
+//! What analysts ask most, over HTTP and as the statements behind it, for `pgbench`.
+
+use chrono::{DateTime, TimeDelta, Timelike as _, Utc};
+use shared::{bucket, instant};
+
+const EVENT_COUNTS: &str = include_str!("../../../query-api/src/projections/event_counts.sql");
+const EDGE_COUNTS: &str = include_str!("../../../query-api/src/projections/edge_counts.sql");
+const EVENTS: &str = include_str!("../../../query-api/src/projections/events.sql");
+
+/// A question and how the reader answers it.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// For the table.
+    pub name: &'static str,
+    /// With its query.
+    pub path: String,
+    /// In their order, values written in.
+    pub statements: Vec<String>,
+}
+
+/// About the time before `now`, each at the same moment: its answer could be cached by nobody, since none caches.
+#[must_use]
+pub fn all(now: DateTime<Utc>) -> [Question; 3] {
+    // In the middle of a minute of an hour: both edges are ragged, as they are for whoever asks about "now".
+    let reference = now - TimeDelta::nanoseconds(i64::from(now.nanosecond())) - TimeDelta::milliseconds(500);
+    [
+        summary("summary, 60 minutes", reference, 60),
+        summary("summary, 7 days", reference, 7 * 24 * 60),
+        Question {
+            name: "recent, 50 events",
+            path: "/v1/analytics/events/recent?limit=50".to_owned(),
+            statements: snapshot(vec![EVENTS.replace("$1", "50")]),
+        },
+    ]
+}
+
+fn summary(name: &'static str, reference: DateTime<Utc>, minutes: u32) -> Question {
+    let window = TimeDelta::minutes(i64::from(minutes));
+    let minute = TimeDelta::minutes(1);
+    let (start, end) = (reference - window, reference);
+    let (first, last) = (bucket::ceil(start, minute), bucket::floor(end, minute));
+    let width = (minutes / 6).max(5);
+    let hours =
+        [bucket::hour(first), bucket::hour(last)].map(instant::format).map(|hour| format!("\"{hour}\""));
+    let counts = EVENT_COUNTS
+        .replace("$1", &literal(first))
+        .replace("$2", &literal(last))
+        .replace("$3", &width.to_string())
+        .replace("$4", &literal(bucket::floor(first, TimeDelta::minutes(i64::from(width)))))
+        .replace("$5", &format!("'{{{}}}'", hours.join(",")));
+    let edge = |from, to| EDGE_COUNTS.replace("$1", &literal(from)).replace("$2", &literal(to));
+    Question {
+        name,
+        path: format!(
+            "/v1/analytics/metrics/summary?windowMinutes={minutes}&reference={}",
+            instant::format(reference)
+        ),
+        statements: snapshot(vec![edge(start, first), edge(last, end), counts]),
+    }
+}
+
+/// Every answer is of one moment.
+fn snapshot(mut statements: Vec<String>) -> Vec<String> {
+    statements.insert(0, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned());
+    statements.push("COMMIT".to_owned());
+    statements
+}
+
+fn literal(at: DateTime<Utc>) -> String {
+    format!("'{}'", instant::format(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_parameter_is_left() {
+        for question in all(crate::clock::now()) {
+            for statement in &question.statements {
+                let code = statement.lines().filter(|line| !line.starts_with("--"));
+                assert!(code.clone().all(|line| !line.contains('$')), "{statement}");
+            }
+        }
+    }
+}

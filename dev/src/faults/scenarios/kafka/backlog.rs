@@ -17,7 +17,7 @@ use crate::wait::until;
 /// What a worker may take with its ordinary settings.
 const MEMORY_KILOBYTES: u64 = 150 << 10;
 /// For a backlog in an unoptimized build.
-const RECOVERY: Duration = Duration::from_secs(480);
+const RECOVERY: Duration = Duration::from_secs(1_200);
 /// How much of a processor a worker may use that can do nothing.
 const IDLE: f64 = 0.05;
 /// How long each hindrance lasts.
@@ -53,7 +53,7 @@ const TOPIC: &str = "execution.analytics";
 /// Its partitions.
 const PARTITIONS: i32 = 12;
 /// Records of each of them.
-const BACKLOG: usize = 200_000;
+const BACKLOG: usize = 1_000_000;
 /// Of which so many are different.
 const DIFFERENT: usize = 40_000;
 

@@ -6,6 +6,7 @@ use sqlx::{
 };
 
 use super::failure::{Statement, WriteFailure, needs_a_person};
+use super::nodelay;
 use crate::config::{Faults, Secret};
 use crate::telemetry::Throttle;
 
@@ -175,6 +176,7 @@ impl DatabaseSettings {
 
     async fn open(&self) -> Result<PgConnection, sqlx::Error> {
         let mut connection = PgConnection::connect_with(&self.options).await?;
+        nodelay::on_all_sockets();
         connection.execute(SESSION).await?;
         let read_only = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
         if sqlx::query_scalar(read_only).fetch_one(&mut connection).await? {

@@ -2,6 +2,7 @@
 //! connection; who opens and commits the transaction is `commands`.
 
 mod connect;
+mod nodelay;
 mod failure;
 mod deadline;
 mod claims;

@@ -1,3 +1,4 @@
+use memchr::memchr2;
 use serde_json::value::RawValue;
 
 use super::InvalidEvent;
@@ -86,15 +87,15 @@ impl Scan<'_> {
 
     fn string(&mut self) -> Result<(), InvalidEvent> {
         self.at += 1;
-        while let Some(byte) = self.peek() {
-            match byte {
-                b'"' => {
+        while let Some(plain) = memchr2(b'"', b'\\', self.bytes.get(self.at..).unwrap_or_default()) {
+            self.at += plain;
+            match (self.peek(), self.bytes.get(self.at + 1)) {
+                (Some(b'"'), _) => {
                     self.at += 1;
                     return Ok(());
                 }
-                b'\\' if self.bytes.get(self.at + 1) == Some(&b'u') => self.unicode_escape()?,
-                b'\\' => self.at += 2,
-                _ => self.at += 1,
+                (_, Some(b'u')) => self.unicode_escape()?,
+                _ => self.at += 2,
             }
         }
         Ok(())

@@ -86,8 +86,6 @@ label! {
         EventIds = "event_ids",
         /// COPY straight into the table.
         Events = "events",
-        /// COPY through the staging table.
-        Staging = "staging",
         /// Series and counts.
         ReadModels = "read_models",
         /// What was refused.

@@ -19,7 +19,7 @@ async fn the_same_events_again_change_no_count(pool: PgPool) {
     worker.record(worker.batch().events(0, &mixed()).refused(0, b"x")).await;
     let before = answers(&pool).await;
 
-    // The first time straight into a duplicate, then through staging.
+    // The first time straight into a duplicate, then without them.
     for round in 1..=3 {
         let recorded = worker.record_events(&mixed()).await;
         assert!(recorded.new == 0);
@@ -44,7 +44,7 @@ async fn old_and_new_in_one_batch_are_told_apart(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../migrations")]
-async fn after_a_duplicate_staging_is_left_again(pool: PgPool) {
+async fn after_a_duplicate_the_straight_way_is_taken_again(pool: PgPool) {
     let mut worker = Worker::holding(&pool, &[0]).await;
     worker.record_events(&[an_event(0)]).await;
     worker.record_events(&[an_event(0)]).await;

@@ -42,19 +42,19 @@ async fn two_lanes_with_the_same_new_events_in_opposite_order_do_not_deadlock(po
     let mut one = Worker::holding(&pool, &[0]).await;
     let mut other = Worker::holding(&pool, &[1]).await;
     sqlx::raw_sql(SLOW_ROWS).execute(&pool).await.unwrap();
-    for (round, (external, staging)) in
+    for (round, (external, checked)) in
         (0..).zip([(false, false), (true, false), (false, true), (true, true)])
     {
         let drafts = many(round, external);
         let reversed: Vec<_> = drafts.iter().rev().cloned().collect();
-        if staging {
+        if checked {
             one.recorder.expect_duplicates();
             other.recorder.expect_duplicates();
         }
         let (forth, back) = (one.batch().events(0, &drafts), other.batch().events(1, &reversed));
         let (forth, back) = tokio::join!(one.try_record(forth), other.try_record(back));
         let new = forth.unwrap().new + back.unwrap().new;
-        assert_eq!(new, 60, "ids from outside {external}, staging {staging}");
+        assert_eq!(new, 60, "ids from outside {external}, checked {checked}");
     }
     assert_eq!(events(&pool).await, 240);
     let (zero, one) = (totals(&pool, 0).await, totals(&pool, 1).await);

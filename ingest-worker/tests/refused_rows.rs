@@ -71,7 +71,7 @@ async fn exactly_the_culprits_are_refused(
     check_books(pool).await;
 }
 
-async fn every_pattern(pool: &PgPool, hole: &str, staging: bool) {
+async fn every_pattern(pool: &PgPool, hole: &str, checked: bool) {
     let mut worker = Worker::holding(pool, &[0]).await;
     for (length, culprits) in [
         (9, vec![0]),
@@ -83,18 +83,18 @@ async fn every_pattern(pool: &PgPool, hole: &str, staging: bool) {
         (40, vec![0, 1, 7, 20, 38, 39]),
         (9, (0..9).collect()),
     ] {
-        if staging {
+        if checked {
             worker.recorder.expect_duplicates();
         }
-        let what = format!("{hole}, staging {staging}, {culprits:?} of {length}");
+        let what = format!("{hole}, checked {checked}, {culprits:?} of {length}");
         exactly_the_culprits_are_refused(pool, &mut worker, length, &culprits, &what).await;
     }
 }
 
 async fn a_hole_refuses_exactly_its_rows(pool: &PgPool, (hole, statements): (&str, &'static str)) {
     make_hole(pool, statements).await;
-    for staging in [false, true] {
-        every_pattern(pool, hole, staging).await;
+    for checked in [false, true] {
+        every_pattern(pool, hole, checked).await;
     }
 }
 
@@ -121,7 +121,7 @@ async fn a_domain_refuses_exactly_its_rows(pool: PgPool) {
 #[sqlx::test(migrations = "../migrations")]
 async fn a_hole_that_opens_while_the_worker_runs_is_no_alarm(pool: PgPool) {
     let mut worker = Worker::holding(&pool, &[0]).await;
-    // The staging table of this connection is older than the constraint.
+    // Its statements are prepared before.
     worker.recorder.expect_duplicates();
     worker.record_events(&[good(100)]).await;
     make_hole(&pool, HOLES[0].1).await;

@@ -87,15 +87,15 @@ async fn what_a_taken_partition_brought_first_is_stored_by_the_next(pool: PgPool
     check_books(&pool).await;
 }
 
-/// All three at once, with many rows to look for, straight and through staging.
+/// All three at once, with many rows to look for, straight and looked for.
 #[sqlx::test(migrations = "../migrations")]
 async fn whatever_becomes_of_the_first_one_event_is_stored(pool: PgPool) {
     sqlx::raw_sql(NO_POISON).execute(&pool).await.unwrap();
     sqlx::query("SELECT drop_event_partitions('2025-11-01Z')").execute(&pool).await.unwrap();
     let mut worker = Worker::holding(&pool, &[0, 1]).await;
     let _thief = Worker::holding(&pool, &[1]).await;
-    for (round, staging) in [(0, false), (1, true)] {
-        if staging {
+    for (round, checked) in [(0, false), (1, true)] {
+        if checked {
             worker.recorder.expect_duplicates();
         }
         let mut records = worker.batch();
@@ -111,7 +111,7 @@ async fn whatever_becomes_of_the_first_one_event_is_stored(pool: PgPool) {
                 .event(0, &poison(first + 5).external(id));
         }
         let recorded = worker.record(records).await;
-        assert_eq!(recorded.new, 8, "staging {staging}");
+        assert_eq!(recorded.new, 8, "checked {checked}");
     }
     let expected = Totals { events: 16, dead_letters: 32, expired: 16, duplicates: 16, ..Totals::default() };
     assert_eq!(totals(&pool, 0).await, expected);

@@ -90,7 +90,7 @@ async fn a_partition_dropped_behind_the_workers_back_is_made_again(pool: PgPool)
     worker.record_events(&[an_event(1)]).await;
     sqlx::raw_sql("DROP TABLE analytics_events_2025_11; TRUNCATE event_counts").execute(&pool).await.unwrap();
     worker.record_events(&[an_event(2), an_event(3)]).await;
-    // And once more on the way through staging.
+    // And once more where events are looked for first.
     worker.recorder.expect_duplicates();
     sqlx::raw_sql("DROP TABLE analytics_events_2025_11; TRUNCATE event_counts").execute(&pool).await.unwrap();
     worker.record_events(&[an_event(4), an_event(5)]).await;

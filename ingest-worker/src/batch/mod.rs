@@ -136,6 +136,8 @@ pub struct PartitionRange {
 pub struct Batch {
     partitions: Vec<PartitionRange>,
     by_key: HashMap<PartitionKey, usize>,
+    /// The range that was last added to.
+    latest: usize,
     events: Vec<BatchEvent>,
     /// Events whose id another one of the batch has, by position.
     repeats: Vec<BatchEvent>,
@@ -211,10 +213,16 @@ impl Batch {
     }
 
     fn range(&mut self, key: PartitionKey, claim: &Claim, from: i64) -> usize {
+        // Records come in runs of one partition.
+        if self.partitions.get(self.latest).is_some_and(|latest| latest.key == key) {
+            return self.latest;
+        }
         if let Some(index) = self.by_key.get(&key) {
+            self.latest = *index;
             return *index;
         }
         let index = self.partitions.len();
+        self.latest = index;
         self.by_key.insert(key.clone(), index);
         self.partitions.push(PartitionRange {
             key,

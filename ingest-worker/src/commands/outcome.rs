@@ -27,7 +27,7 @@ pub struct Recorded {
     pub new_commands: HashSet<usize>,
     /// Before it, events were not stored.
     pub horizon: Option<DateTime<Utc>>,
-    /// Whether staging found events that were there already.
+    /// Whether events were looked for and found.
     pub met_again: bool,
     /// HTTP commands whose row PostgreSQL refused, by number: they have no record to keep.
     pub refused: HashMap<usize, String>,

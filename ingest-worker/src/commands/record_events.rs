@@ -22,8 +22,8 @@ use crate::write::{
 
 /// PostgreSQL's own time-outs do not end a COPY that waits for its client, nor do they see a dead network.
 const TRANSACTION_DEADLINE: Duration = Duration::from_secs(60);
-/// After a duplicate a replay is likely: so many batches without one go through staging before COPY is tried again.
-const STAGED_BATCHES: u32 = 20;
+/// After a duplicate a replay is likely: so many batches without one are looked for before they are copied unseen again.
+const CHECKED_BATCHES: u32 = 20;
 /// Groups that read again what another has read: all of it is there already.
 const REPLAY_GROUPS: &str = "replay/";
 /// Rows refused one by one before all are looked for at once.
@@ -40,7 +40,7 @@ pub struct Recorder {
     worker: Arc<str>,
     series: SeriesCache,
     partitions: Partitions,
-    staged_batches_left: u32,
+    checked_batches_left: u32,
 }
 
 /// Why a batch was not recorded.
@@ -72,8 +72,8 @@ impl Recorder {
         };
         let (connection, backend, shard) = within(ANSWER, session).await?;
         let (series, partitions) = (SeriesCache::default(), Partitions::default());
-        let staged_batches_left = if group.starts_with(REPLAY_GROUPS) { STAGED_BATCHES } else { 0 };
-        Ok(Self { connection, backend, shard, group, worker, series, partitions, staged_batches_left })
+        let checked_batches_left = if group.starts_with(REPLAY_GROUPS) { CHECKED_BATCHES } else { 0 };
+        Ok(Self { connection, backend, shard, group, worker, series, partitions, checked_batches_left })
     }
 
     /// The PostgreSQL session that writes.
@@ -93,9 +93,9 @@ impl Recorder {
         &mut self.connection
     }
 
-    /// Sends the next batches through staging, since some of it may be there already.
+    /// Has the next batches looked for first, since some of it may be there already.
     pub fn expect_duplicates(&mut self) {
-        self.staged_batches_left = STAGED_BATCHES;
+        self.checked_batches_left = CHECKED_BATCHES;
     }
 
     /// Writes the batch, whatever it takes: a failure of its content is acted upon, any other is handed back.
@@ -110,10 +110,10 @@ impl Recorder {
             turns += 1;
             match within(TRANSACTION_DEADLINE, self.write_once(batch)).await {
                 Ok(mut recorded) => {
-                    self.staged_batches_left = if recorded.met_again {
-                        STAGED_BATCHES
+                    self.checked_batches_left = if recorded.met_again {
+                        CHECKED_BATCHES
                     } else {
-                        self.staged_batches_left.saturating_sub(1)
+                        self.checked_batches_left.saturating_sub(1)
                     };
                     recorded.refused = refused;
                     return Ok(recorded);
@@ -150,7 +150,7 @@ impl Recorder {
             .ensure(&mut self.connection, all_events().map(shared::analytics::AnalyticsEvent::occurred_at))
             .await?;
         self.series.ensure(&mut self.connection, all_events()).await?;
-        let route = if self.staged_batches_left > 0 { Route::Staging } else { Route::Straight };
+        let route = if self.checked_batches_left > 0 { Route::Checked } else { Route::Straight };
 
         let started = Instant::now();
         let mut tx = self.connection.begin().await?; // The lane's own: its backend is what a successor may terminate.
@@ -170,12 +170,11 @@ impl Recorder {
             .collect();
         clock.lap(Stage::EventIds);
         let rows: Vec<_> = unseen.iter().map(|event| &event.event).collect();
-        let stored = events::insert(&mut tx, route, &rows).await?;
+        let known = events::insert(&mut tx, route, &rows).await?;
         FailPoint::AfterCopy.pass().await?;
-        let is_new = |event: &&BatchEvent| stored.as_ref().is_none_or(|ids| ids.contains(&event.id()));
-        let new: Vec<&BatchEvent> = unseen.into_iter().filter(is_new).collect();
-        let met_again = new.len() < rows.len();
-        clock.lap(if route == Route::Staging { Stage::Staging } else { Stage::Events });
+        let new: Vec<&BatchEvent> = unseen.into_iter().filter(|event| !known.contains(&event.id())).collect();
+        let met_again = !known.is_empty();
+        clock.lap(Stage::Events);
         read_models::count(&mut tx, self.shard, &self.series, new.iter().map(|event| &event.event)).await?;
         FailPoint::BetweenTables.pass().await?;
         clock.lap(Stage::ReadModels);
@@ -196,8 +195,7 @@ impl Recorder {
         Ok(Recorded { met_again, ..recorded(batch, &locked, &ranges, &new) })
     }
 
-    /// Finds every row that PostgreSQL refuses, by halves, in transactions that are rolled back. All the way into the
-    /// table: a constraint or a trigger of its own is not met in staging.
+    /// Finds every row that PostgreSQL refuses, by halves, in transactions that are rolled back.
     async fn find_refused(&mut self, batch: &mut Batch) -> Result<Vec<(Uuid, String)>, WriteFailure> {
         let mut tx = self.connection.begin().await?;
         let locked = lock(&mut tx, &self.group, batch).await?;
@@ -211,7 +209,7 @@ impl Recorder {
         let mut halves = vec![writable(batch, &locked).iter().map(|event| &event.event).collect::<Vec<_>>()];
         while let Some(part) = halves.pop() {
             let mut tx = self.connection.begin().await?;
-            let outcome = events::insert(&mut tx, Route::Staging, &part).await;
+            let outcome = events::insert(&mut tx, Route::Checked, &part).await;
             tx.rollback().await?;
             match (outcome, part.as_slice()) {
                 (Ok(_), _) => {}

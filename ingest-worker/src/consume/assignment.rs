@@ -339,9 +339,11 @@ impl Assignment {
     }
 }
 
-/// A partition keeps its lane, so its order holds.
+/// A partition keeps its lane, so its order holds. The partitions of a topic take turns: they tend to hold as much as each
+/// other, topics do not.
 fn lane_of(key: &PartitionKey, lanes: usize) -> usize {
     let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    usize::try_from(hasher.finish() % (lanes.max(1) as u64)).unwrap_or(0)
+    key.topic.hash(&mut hasher);
+    let turn = hasher.finish().wrapping_add(u64::from(key.partition.unsigned_abs()));
+    usize::try_from(turn % (lanes.max(1) as u64)).unwrap_or(0)
 }

@@ -348,13 +348,14 @@ impl KafkaSettings {
             // A full queue must not show as a pause of a second.
             ("fetch.queue.backoff.ms", "20"),
             ("queued.min.messages", "20000"),
-            ("fetch.message.max.bytes", "1048576"),
+            ("fetch.message.max.bytes", "262144"),
         ];
         let mut defaults = defaults.map(|(name, value)| (name, value.to_owned())).to_vec();
         defaults
             .push(("queued.max.messages.kbytes", (self.prefetch >> 10).clamp(1024, 2_097_151).to_string()));
-        // One answer of a broker; its default of 50 MiB is more than we may have.
-        defaults.push(("fetch.max.bytes", self.prefetch.clamp(1 << 20, 50 << 20).to_string()));
+        // One answer of a broker. It is unpacked as a whole, whatever is waiting already, and JSON shrinks to a fourth or
+        // less: the default of 50 MiB is far more than we may have.
+        defaults.push(("fetch.max.bytes", (self.prefetch / 8).clamp(1 << 20, 50 << 20).to_string()));
         defaults
     }
 

@@ -26,6 +26,8 @@ use crate::write::Claims;
 
 /// How long one poll waits for a record; also how late an answer from PostgreSQL may be noticed.
 const POLL: Duration = Duration::from_millis(20);
+/// Before a full lane is looked at again.
+const MOMENT: Duration = Duration::from_millis(1);
 /// Records of one round, over all lanes.
 const ROUND: usize = 1_000;
 /// Bytes after which a round ends early, so that large records cannot fill the memory in one.
@@ -119,7 +121,11 @@ impl Consumer {
             self.read_inbox()?;
             self.lanes.iter_mut().for_each(LaneDoor::push_on);
             self.pause_and_resume();
-            self.poll_round();
+            if self.lanes.iter().any(LaneDoor::is_waited_for) {
+                std::thread::sleep(MOMENT);
+            } else {
+                self.poll_round();
+            }
             self.follow_rebalances();
             self.tell();
         }

@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::topic_partition_list::TopicPartitionList;
@@ -13,6 +14,9 @@ use crate::write::Backend;
 
 /// Inputs waiting for a lane, after which it counts as full whatever their bytes.
 const LANE_INPUTS: usize = 256;
+/// A lane that is full for longer is not fetched for, while one that is full for shorter is waited for: pausing throws away
+/// what was fetched ahead, waiting keeps everybody else waiting too.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The Kafka thread's end of a lane.
 pub struct LaneDoor {
@@ -22,6 +26,7 @@ pub struct LaneDoor {
     /// Inputs that found the channel full.
     pub(super) waiting: VecDeque<LaneInput>,
     pub(super) paused: bool,
+    full_since: Option<Instant>,
 }
 
 impl LaneDoor {
@@ -32,7 +37,7 @@ impl LaneDoor {
         load: Arc<LaneLoad>,
         backend: watch::Receiver<Option<Backend>>,
     ) -> Self {
-        Self { inputs, load, backend, waiting: VecDeque::new(), paused: false }
+        Self { inputs, load, backend, waiting: VecDeque::new(), paused: false, full_since: None }
     }
 
     /// The capacity that a lane's channel should have.
@@ -48,6 +53,23 @@ impl LaneDoor {
         self.push_on();
     }
 
+    /// Whether it has no room at the moment, and may soon.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.full_since.is_some() && !self.paused
+    }
+
+    /// Whether it is to be paused or resumed, if so.
+    fn turns(&mut self, lane_bytes: usize) -> Option<Turn> {
+        let bytes = self.load.bytes();
+        if bytes >= lane_bytes || !self.waiting.is_empty() {
+            let since = *self.full_since.get_or_insert_with(Instant::now);
+            return (!self.paused && since.elapsed() >= PATIENCE).then_some(Turn::Pause);
+        }
+        self.full_since = None;
+        // Not for every batch.
+        (self.paused && bytes <= lane_bytes / 2).then_some(Turn::Resume)
+    }
+
     pub(super) fn push_on(&mut self) {
         while let Some(input) = self.waiting.pop_front() {
             if let Err(mpsc::error::TrySendError::Full(input)) = self.inputs.try_send(input) {
@@ -58,23 +80,22 @@ impl LaneDoor {
     }
 }
 
+enum Turn {
+    Pause,
+    Resume,
+}
+
 impl Consumer {
-    /// Lanes that are full are not fetched for, lanes with room are again.
+    /// Lanes that stay full are not fetched for, lanes with room are again.
     pub(super) fn pause_and_resume(&mut self) {
         let (mut pause, mut resume) = (TopicPartitionList::new(), TopicPartitionList::new());
         let mut held = 0;
         for (index, door) in self.lanes.iter_mut().enumerate() {
-            let bytes = door.load.bytes();
-            held += bytes;
-            let full = bytes >= self.lane_bytes || !door.waiting.is_empty();
-            // Pausing throws away what was fetched ahead, so it is not done for every batch.
-            let room = bytes <= self.lane_bytes / 2 && door.waiting.is_empty();
-            let change = if !door.paused && full {
-                &mut pause
-            } else if door.paused && room {
-                &mut resume
-            } else {
-                continue;
+            held += door.load.bytes();
+            let change = match door.turns(self.lane_bytes) {
+                Some(Turn::Pause) => &mut pause,
+                Some(Turn::Resume) => &mut resume,
+                None => continue,
             };
             door.paused = !door.paused;
             for (key, _, lane) in self.assignment.all_reading() {

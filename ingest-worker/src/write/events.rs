@@ -1,4 +1,4 @@
-//! The events themselves: COPY straight in, or after a duplicate through staging.
+//! The events themselves: COPY, after a duplicate without those that are there already.
 
 use std::collections::HashSet;
 
@@ -13,60 +13,59 @@ use crate::fail_point::FailPoint;
 /// How events get into their table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
-    /// COPY straight into it: the usual way, which ends the transaction if one is there already.
+    /// COPY: the usual way, which ends the transaction if one of them is there already.
     Straight,
-    /// COPY into a temporary table and on with `ON CONFLICT DO NOTHING`: for replays.
-    Staging,
+    /// COPY of those that are not: after a duplicate, and for replays.
+    Checked,
 }
 
-/// Stores the events, which come sorted by `(occurred_at, id)`, and returns the ids that were new; `None` says all.
+/// Stores the events, which come sorted by `(occurred_at, id)`, and returns the ids that were there already.
 ///
 /// # Errors
-/// `Duplicate` on the straight route; else as [`WriteFailure`] says.
+/// `Duplicate` if one is there that was not looked for, or came between; else as [`WriteFailure`] says.
 pub async fn insert(
     connection: &mut PgConnection,
     route: Route,
     events: &[&AnalyticsEvent],
-) -> Result<Option<HashSet<Uuid>>, WriteFailure> {
-    if events.is_empty() {
-        return Ok(None);
+) -> Result<HashSet<Uuid>, WriteFailure> {
+    let known = match route {
+        Route::Straight => HashSet::new(),
+        Route::Checked => known(connection, events).await?,
+    };
+    if known.is_empty() {
+        copy(connection, events).await?;
+    } else {
+        let is_new = |event: &&AnalyticsEvent| !known.contains(&event.id().uuid());
+        let new: Vec<_> = events.iter().copied().filter(is_new).collect();
+        copy(connection, &new).await?;
     }
-    match route {
-        Route::Straight => {
-            copy(connection, "analytics_events", Statement::CopyEvents, events).await?;
-            Ok(None)
-        }
-        Route::Staging => {
-            stage(connection, events).await?;
-            let new: Vec<Uuid> = sqlx::query_scalar(include_str!("events_merge.sql"))
-                .fetch_all(&mut *connection)
-                .await
-                .map_err(|error| WriteFailure::of(Statement::StageEvents, &error))?;
-            Ok(Some(new.into_iter().collect()))
-        }
-    }
+    Ok(known)
 }
 
-/// Copies the events into the connection's staging table, which the transaction's end empties.
-async fn stage(connection: &mut PgConnection, events: &[&AnalyticsEvent]) -> Result<(), WriteFailure> {
-    sqlx::query(include_str!("events_staging.sql")).execute(&mut *connection).await?;
-    copy(connection, "event_staging", Statement::StageEvents, events).await
-}
-
-async fn copy(
+async fn known(
     connection: &mut PgConnection,
-    table: &str,
-    statement: Statement,
     events: &[&AnalyticsEvent],
-) -> Result<(), WriteFailure> {
-    let failed = |error: sqlx::Error| match WriteFailure::of(statement, &error) {
+) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let ids: Vec<Uuid> = sqlx::query_scalar(include_str!("events_known.sql"))
+        .bind(events.iter().map(|event| event.occurred_at()).collect::<Vec<_>>())
+        .bind(events.iter().map(|event| event.id().uuid()).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?;
+    Ok(ids.into_iter().collect())
+}
+
+async fn copy(connection: &mut PgConnection, events: &[&AnalyticsEvent]) -> Result<(), WriteFailure> {
+    if events.is_empty() {
+        return Ok(());
+    }
+    let failed = |error: sqlx::Error| match WriteFailure::of(Statement::CopyEvents, &error) {
         WriteFailure::Refused { message, .. } => {
             let culprit = copy_row(&error).and_then(|row| events.get(row));
             WriteFailure::Refused { event: culprit.map(|event| event.id().uuid()), message }
         }
         failure => failure,
     };
-    let command = format!("COPY {table} {COLUMNS} FROM STDIN (FORMAT binary)");
+    let command = format!("COPY analytics_events {COLUMNS} FROM STDIN (FORMAT binary)");
     let mut copy = connection.copy_in_raw(&command).await.map_err(failed)?;
     let mut buffer = CopyBuffer::new();
     for event in events {

@@ -8,10 +8,8 @@ pub enum Statement {
     Connect,
     /// The claim of a partition.
     Claim,
-    /// The binary COPY straight into `analytics_events`.
+    /// The binary COPY into `analytics_events`.
     CopyEvents,
-    /// The COPY into the staging table, or the merge from it.
-    StageEvents,
     /// Everything else.
     Other,
 }
@@ -19,7 +17,7 @@ pub enum Statement {
 /// What to do next. One variant per next action.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteFailure {
-    /// An event of the batch is there already: the same batch again, through staging.
+    /// An event of the batch is there already: the same batch again, without those that are.
     #[error("an event is stored already")]
     Duplicate,
     /// A month has no partition: make it, the same batch again.
@@ -56,9 +54,9 @@ impl WriteFailure {
         let Some(database) = error.as_database_error() else { return Self::of_client(error) };
         let code = database.code().unwrap_or_default();
         let message = format!("{} ({code})", database.message());
-        let events = matches!(statement, Statement::CopyEvents | Statement::StageEvents);
+        let events = statement == Statement::CopyEvents;
         match code.as_ref() {
-            "23505" if statement == Statement::CopyEvents => Self::Duplicate,
+            "23505" if events => Self::Duplicate,
             "23514" if events && database.constraint().is_none() => Self::MissingPartition,
             // They blame our encoder, whatever the record holds.
             "22P03" | "22P04" | "08P01" | "XX000" => Self::Defect(message),

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::http::Server;
 use crate::stack::checkout;
+use crate::usage;
 
 /// How long a process may take until it is ready.
 const START: Duration = Duration::from_secs(60);
@@ -253,6 +254,22 @@ impl Process {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         let number = line.and_then(|line| line.split_whitespace().next());
         Ok(number.with_context(|| format!("no {name}"))?.parse()?)
+    }
+
+    /// Its peak resident memory in megabytes of 2^20 bytes.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn peak_megabytes(&self) -> Result<f64> {
+        Ok(f64::from(u32::try_from(self.kilobytes("VmHWM")?)?) / 1024.0)
+    }
+
+    /// Seconds of processor that it has used so far.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn cpu_seconds(&self) -> Result<f64> {
+        usage::of_process(self.pid())
     }
 
     /// The end of its log, for an error's sentence.

@@ -84,7 +84,7 @@ label! {
         Decode = "decode",
         /// Ids from outside.
         EventIds = "event_ids",
-        /// COPY straight into the table.
+        /// COPY into the table, and before it the look for what is there.
         Events = "events",
         /// Series and counts.
         ReadModels = "read_models",

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{floor, usage};
+use super::floor;
 use crate::bench::Bench;
 use crate::load::LoadRecord;
 use crate::processes::{Process, Settings};
+use crate::usage;
 use crate::wait::until;
 
 /// How long a run may take: a hundredth of the rate that is aimed at.
@@ -61,8 +62,8 @@ pub async fn run(bench: &Bench, group: &str, settings: Settings, records: usize)
     let before = usage::of_family(postgres)?;
     let mut worker = bench.start_worker(settings)?;
     let seconds = seconds_until_read(bench, group, records).await.with_context(|| worker.last_lines())?;
-    let (cpu, postgres_cpu) = (usage::of_process(worker.pid())?, usage::of_family(postgres)? - before);
-    let peak_kilobytes = u32::try_from(worker.kilobytes("VmHWM")?)?;
+    let (cpu, postgres_cpu) = (worker.cpu_seconds()?, usage::of_family(postgres)? - before);
+    let peak_megabytes = worker.peak_megabytes()?;
     let each = Micros::each(records)?;
     let stages = stages(&worker, &each).await?;
     let status = worker.terminate(Duration::from_secs(30)).await?;
@@ -71,7 +72,7 @@ pub async fn run(bench: &Bench, group: &str, settings: Settings, records: usize)
         rate: 1e6 / each.of(seconds),
         worker_micros: each.of(cpu),
         postgres_micros: each.of(postgres_cpu),
-        peak_megabytes: f64::from(peak_kilobytes) / 1024.0,
+        peak_megabytes,
         stages,
     })
 }

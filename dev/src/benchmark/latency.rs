@@ -57,8 +57,7 @@ pub async fn produce_to_visible(
         producer.flush().await
     };
     let seeing = async {
-        let first = next_offsets(bench, group, &topic, partitions).await?;
-        let mut seen_of = first;
+        let mut seen_of = next_offsets(bench, group, &topic, partitions).await?;
         let mut waiting = vec![VecDeque::new(); partitions];
         let mut quantiles = Quantiles::default();
         loop {

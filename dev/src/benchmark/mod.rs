@@ -9,7 +9,6 @@ mod quantiles;
 mod questions;
 mod reads;
 mod rows;
-mod usage;
 
 use std::time::Duration;
 
@@ -90,12 +89,15 @@ fn named(order: Order) -> &'static str {
     }
 }
 
-/// Records of the density of a million in six days, each of which becomes an event: what is there already is measured by
+/// Live records of the density of a million in six days, random ones over all six, each of which becomes an event: what is there already is measured by
 /// the replays.
 fn load(records: usize, order: Order) -> Result<Vec<LoadRecord>> {
     let until = clock::now();
-    let span = TimeDelta::days(DAYS_OF_A_MILLION) * i32::try_from(records)? / 1_000_000;
-    let span = if order == Order::Random { TimeDelta::days(DAYS_OF_A_MILLION) } else { span };
+    let of_a_million = TimeDelta::days(DAYS_OF_A_MILLION);
+    let span = match order {
+        Order::Random => of_a_million,
+        Order::Live => of_a_million * i32::try_from(records)? / 1_000_000,
+    };
     let plan = LoadPlan { seed: 7, records, from: until - span, until, order, faults_per_mille: 0 };
     Ok(Load::new(plan).filter(|record| record.fact().is_some()).collect())
 }
@@ -238,7 +240,7 @@ async fn reading(plan: &Plan, millions: usize, report: &mut Report) -> Result<()
             }
         }
     }
-    let peak = f64::from(u32::try_from(reader.kilobytes("VmHWM")?)?) / 1024.0;
+    let peak = reader.peak_megabytes()?;
     report.note(format!("reader of {millions} M: peak memory"), "MiB", peak, Some(Bound::AtMost(60.0)));
     busy(&bench, &reader.server, &questions, millions, report).await?;
     reader.terminate(Duration::from_secs(10)).await?;

@@ -15,8 +15,6 @@ use crate::wait::until;
 
 /// How often memory is looked at.
 const LOOK: Duration = Duration::from_millis(200);
-/// Linux's `USER_HZ`, whatever its own clock does.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A process of the scene; killed when dropped.
 pub struct Worker {
@@ -139,12 +137,7 @@ impl Worker {
     /// # Errors
     /// It does not run.
     pub fn cpu_seconds(&self) -> Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.pid()))?;
-        // The command's name may hold spaces and brackets.
-        let fields = stat.rsplit_once(") ").map(|(_, fields)| fields).unwrap_or_default();
-        let ticks: u32 =
-            fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
-        Ok(f64::from(ticks) / TICKS_PER_SECOND)
+        self.process.cpu_seconds()
     }
 }
 

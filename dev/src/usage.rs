@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result};
 use sqlx::postgres::PgPool;
 
-/// What `sysconf(_SC_CLK_TCK)` is on every Linux of the last decades.
+/// Linux's `USER_HZ`, whatever its own clock does.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Seconds of processor that a process has used so far.

@@ -26,7 +26,3 @@ pub mod shutdown;
 pub mod telemetry;
 
 pub use run::run;
-
-/// Records are made by the Kafka thread and freed by the lanes': the system's allocator keeps what was freed by the others.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

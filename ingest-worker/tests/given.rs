@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use ingest_worker::batch::{Batch, Claim, Fate, LastRecord};
 use ingest_worker::commands::{Advanced, RecordFailure, Recorded, Recorder};
@@ -117,7 +118,7 @@ impl Draft {
             occurred_at: self.at,
             tenant: self.tenant.map(|tenant| Tenant::new(tenant.to_owned()).unwrap()),
             actor: Some(Actor::new("student-1".to_owned()).unwrap()),
-            payload: Payload::new(serde_json::from_str(&self.payload).unwrap(), 128).unwrap(),
+            payload: Payload::new(&self.payload, &Bytes::new(), 128).unwrap(),
         })
     }
 }
@@ -193,7 +194,7 @@ pub struct Records {
 impl Records {
     pub fn event(self, partition: i32, draft: &Draft) -> Self {
         let event = draft.make();
-        let value = event.payload().as_str().as_bytes().to_vec();
+        let value = event.payload().pieces().concat();
         self.push(partition, Some(value), Fate::Event(event))
     }
 
@@ -219,7 +220,7 @@ impl Records {
     /// The end of the partition lies `length` beyond its last record.
     pub fn end_beyond(mut self, partition: i32, length: i64) -> Self {
         let (claim, next) = self.positions.get_mut(&partition).unwrap();
-        self.batch.reach(key(partition), claim, *next, *next + length);
+        self.batch.reach(&key(partition), claim, *next, *next + length);
         *next += length;
         self
     }
@@ -234,15 +235,11 @@ impl Records {
         let (claim, next) = self.positions.get_mut(&partition).unwrap();
         let hole = self.gaps.remove(&partition);
         let record = a_record(partition, *next + hole.unwrap_or(0), claim.epoch, value);
-        let last = LastRecord {
-            offset: record.offset,
-            fingerprint: record.fingerprint(),
-            timestamp: record.timestamp.map(|timestamp| timestamp.at),
-        };
-        let gap = hole.map(|_| *next);
+        let last = LastRecord::of(&record);
+        let range = self.batch.range(&key(partition), claim, *next);
         *next = record.offset + 1;
-        self.batch.push(claim, gap, record, fate);
-        self.batch.note_last(&key(partition), last);
+        self.batch.push(range, record, fate);
+        self.batch.note_last(range, last);
         self
     }
 }
@@ -254,7 +251,7 @@ fn a_record(partition: i32, offset: i64, epoch: i64, value: Option<Vec<u8>>) -> 
         offset,
         timestamp: Some(RecordTimestamp { at: instant(NOON), kind: TimestampKind::CreateTime }),
         key: Some(b"k\0\xff".to_vec()),
-        value,
+        value: value.map(Bytes::from),
         headers: vec![("trace\0id".to_owned(), Some(vec![0, 255])), ("none".to_owned(), None)],
         epoch,
     }

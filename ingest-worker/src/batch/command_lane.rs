@@ -169,7 +169,7 @@ impl Session {
         let mut batch = Batch::default();
         for command in waiting.iter() {
             let event = command.event.clone();
-            batch.push_command(self.key.clone(), &self.claim, self.next_offset, event, command.request_hash);
+            batch.push_command(&self.key, &self.claim, self.next_offset, event, command.request_hash);
         }
         let (events, bytes) = (batch.events().len(), batch.bytes());
         let recorded = self.recorder.handle(&mut batch).await?;

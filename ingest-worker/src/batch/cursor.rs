@@ -82,7 +82,7 @@ mod tests {
             offset,
             timestamp: None,
             key: None,
-            value: Some(value.as_bytes().to_vec()),
+            value: Some(value.as_bytes().to_vec().into()),
             headers: Vec::new(),
             epoch,
         }

@@ -2,9 +2,11 @@
 //! no clock; `model` drives it through millions of steps.
 
 use std::collections::HashMap;
+use std::iter::Peekable;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
+use std::vec;
 
 use super::settings::BatchSettings;
 use super::{Batch, Claim, Cursor, Fate, LastRecord, Step};
@@ -127,7 +129,7 @@ impl Lane {
             LaneInput::End { key, epoch, position } => {
                 let Some(cursor) = self.cursors.get_mut(&key) else { return };
                 if let Some(from) = cursor.reach(epoch, position) {
-                    self.batch.reach(key, cursor.claim(), from, position);
+                    self.batch.reach(&key, cursor.claim(), from, position);
                     self.opened.get_or_insert(now);
                 }
             }
@@ -144,41 +146,62 @@ impl Lane {
         mut fate: impl FnMut(&KafkaRecord) -> Fate,
         told: &mut Vec<ToConsumer>,
     ) {
-        let mut last: HashMap<PartitionKey, LastRecord> = HashMap::new();
         let mut records = records.into_iter().peekable();
-        while let Some(record) = records.next() {
+        while let Some(first) = records.peek() {
+            let key = first.partition_key();
+            self.take_run(&key, &mut records, now, &mut fate, told);
+        }
+    }
+
+    /// Takes records for as long as they are of this partition and the partition is ours.
+    fn take_run(
+        &mut self,
+        key: &PartitionKey,
+        records: &mut Peekable<vec::IntoIter<KafkaRecord>>,
+        now: Instant,
+        mut fate: impl FnMut(&KafkaRecord) -> Fate,
+        told: &mut Vec<ToConsumer>,
+    ) {
+        let mut cursor = self.cursors.get_mut(key);
+        let mut range = None;
+        while let Some(record) = records.next_if(|next| next.is_of(key)) {
             let memory = record.memory();
-            let key = record.partition_key();
-            let step = self.cursors.get_mut(&key).map(|cursor| cursor.step(&record));
-            let (Some(Step::Take { gap }), Some(cursor)) = (step, self.cursors.get(&key)) else {
+            let Some(cursor) = &mut cursor else {
                 self.load.release(memory);
-                if step == Some(Step::Recreated) {
-                    self.give_up_recreated(key, told);
-                }
                 continue;
             };
-            // The last of each run of one partition is enough to find the last of the batch.
-            let run_ends =
-                records.peek().is_none_or(|next| next.topic != key.topic || next.partition != key.partition);
-            if run_ends {
-                let timestamp = record.timestamp.map(|timestamp| timestamp.at);
-                last.insert(
-                    key,
-                    LastRecord { offset: record.offset, fingerprint: record.fingerprint(), timestamp },
-                );
-            }
+            let gap = match cursor.step(&record) {
+                Step::Take { gap } => gap,
+                Step::Discard => {
+                    self.load.release(memory);
+                    continue;
+                }
+                Step::Recreated => {
+                    self.load.release(memory);
+                    return self.give_up_recreated(key, told);
+                }
+            };
+            // The last of each run is enough to find the last of the batch.
+            let run_ends = records.peek().is_none_or(|next| !next.is_of(key));
+            let last = run_ends.then(|| LastRecord::of(&record));
             let fate = fate(&record);
-            self.batch.push(cursor.claim(), gap, record, fate);
+            let range = match range {
+                Some(range) => range,
+                None => *range.insert(self.batch.range(key, cursor.claim(), gap.unwrap_or(record.offset))),
+            };
+            self.batch.push(range, record, fate);
+            if let Some(last) = last {
+                self.batch.note_last(range, last);
+            }
             self.held += memory;
             self.opened.get_or_insert(now);
         }
-        last.iter().for_each(|(key, last)| self.batch.note_last(key, *last));
     }
 
     /// Another topic of the same name: nothing of it may be taken for the continuation of what is stored.
-    fn give_up_recreated(&mut self, key: PartitionKey, told: &mut Vec<ToConsumer>) {
-        if let Some(cursor) = self.cursors.remove(&key) {
-            told.push(ToConsumer::Recreated { key, epoch: cursor.claim().epoch });
+    fn give_up_recreated(&mut self, key: &PartitionKey, told: &mut Vec<ToConsumer>) {
+        if let Some(cursor) = self.cursors.remove(key) {
+            told.push(ToConsumer::Recreated { key: key.clone(), epoch: cursor.claim().epoch });
         }
     }
 

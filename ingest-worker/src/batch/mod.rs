@@ -48,6 +48,15 @@ pub struct LastRecord {
     pub timestamp: Option<DateTime<Utc>>,
 }
 
+impl LastRecord {
+    /// Should nothing come after it.
+    #[must_use]
+    pub fn of(record: &KafkaRecord) -> Self {
+        let timestamp = record.timestamp.map(|timestamp| timestamp.at);
+        Self { offset: record.offset, fingerprint: record.fingerprint(), timestamp }
+    }
+}
+
 /// What became of the offsets of a range. They add up to its length.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -136,23 +145,39 @@ pub struct PartitionRange {
 pub struct Batch {
     partitions: Vec<PartitionRange>,
     by_key: HashMap<PartitionKey, usize>,
-    /// The range that was last added to.
-    latest: usize,
     events: Vec<BatchEvent>,
     /// Events whose id another one of the batch has, by position.
     repeats: Vec<BatchEvent>,
     refused: Vec<Refused>,
-    ids: HashSet<Uuid>,
+    ids: HashSet<Uuid, foldhash::fast::RandomState>,
     records: usize,
     bytes: usize,
 }
 
 impl Batch {
-    /// Takes a record with its fate. `gap` tells where the hole before it begins, if there is one.
-    pub fn push(&mut self, claim: &Claim, gap: Option<i64>, record: KafkaRecord, fate: Fate) {
+    /// The range of this partition, which begins at `from` if the batch has none yet.
+    pub fn range(&mut self, key: &PartitionKey, claim: &Claim, from: i64) -> usize {
+        if let Some(index) = self.by_key.get(key) {
+            return *index;
+        }
+        let index = self.partitions.len();
+        self.by_key.insert(key.clone(), index);
+        self.partitions.push(PartitionRange {
+            key: key.clone(),
+            claim: claim.clone(),
+            from,
+            next: from,
+            totals: Totals::default(),
+            hole_end: None,
+            last: None,
+        });
+        index
+    }
+
+    /// Takes a record of the range `index` with its fate.
+    pub fn push(&mut self, index: usize, record: KafkaRecord, fate: Fate) {
         self.records += 1;
         self.bytes += record.bytes();
-        let index = self.range(record.partition_key(), claim, gap.unwrap_or(record.offset));
         if let Some(range) = self.partitions.get_mut(index) {
             range.skip_to(record.offset);
             range.next = record.offset + 1;
@@ -171,16 +196,15 @@ impl Batch {
         }
     }
 
-    /// Remembers the last record of a partition; once per run of records is enough.
-    pub fn note_last(&mut self, key: &PartitionKey, last: LastRecord) {
-        let range = self.by_key.get(key).and_then(|index| self.partitions.get_mut(*index));
-        if let Some(range) = range {
+    /// Remembers the last record of a range; once per run of records is enough.
+    pub fn note_last(&mut self, index: usize, last: LastRecord) {
+        if let Some(range) = self.partitions.get_mut(index) {
             range.last = Some(last);
         }
     }
 
     /// The end of the partition is known to be at `position`, beyond its last record: markers of transactions.
-    pub fn reach(&mut self, key: PartitionKey, claim: &Claim, from: i64, position: i64) {
+    pub fn reach(&mut self, key: &PartitionKey, claim: &Claim, from: i64, position: i64) {
         let index = self.range(key, claim, from);
         if let Some(range) = self.partitions.get_mut(index) {
             range.skip_to(position);
@@ -190,7 +214,7 @@ impl Batch {
     /// Takes an HTTP command as the next position of the lane's own row; `from` is where the batch begins.
     pub fn push_command(
         &mut self,
-        key: PartitionKey,
+        key: &PartitionKey,
         claim: &Claim,
         from: i64,
         event: AnalyticsEvent,
@@ -198,7 +222,7 @@ impl Batch {
     ) {
         let number = self.records;
         self.records += 1;
-        self.bytes += event.payload().as_str().len();
+        self.bytes += event.payload().size();
         let index = self.range(key, claim, from);
         if let Some(range) = self.partitions.get_mut(index) {
             range.next += 1;
@@ -210,30 +234,6 @@ impl Batch {
         let is_first = self.ids.insert(event.id().uuid());
         let events = if is_first { &mut self.events } else { &mut self.repeats };
         events.push(BatchEvent { event, partition, origin });
-    }
-
-    fn range(&mut self, key: PartitionKey, claim: &Claim, from: i64) -> usize {
-        // Records come in runs of one partition.
-        if self.partitions.get(self.latest).is_some_and(|latest| latest.key == key) {
-            return self.latest;
-        }
-        if let Some(index) = self.by_key.get(&key) {
-            self.latest = *index;
-            return *index;
-        }
-        let index = self.partitions.len();
-        self.latest = index;
-        self.by_key.insert(key.clone(), index);
-        self.partitions.push(PartitionRange {
-            key,
-            claim: claim.clone(),
-            from,
-            next: from,
-            totals: Totals::default(),
-            hole_end: None,
-            last: None,
-        });
-        index
     }
 
     /// Of several events with one id, the first by position that is written at all stands for it. `is_kept` tells which

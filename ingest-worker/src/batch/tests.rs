@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use bytes::Bytes;
 use chrono::TimeDelta;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -23,7 +24,7 @@ fn event((_, id, content): Word) -> AnalyticsEvent {
         occurred_at: DateTime::UNIX_EPOCH + TimeDelta::hours(content.into()),
         tenant: None,
         actor: None,
-        payload: Payload::new(serde_json::from_str(r#"{"n":1}"#).unwrap(), 8).unwrap(),
+        payload: Payload::new(r#"{"n":1}"#, &Bytes::new(), 8).unwrap(),
     })
 }
 
@@ -42,7 +43,8 @@ fn batch(words: &[Word]) -> Batch {
             epoch: 1,
         };
         let gap = batch.by_key.get(&key(word.0)).map(|index| batch.partitions[*index].next);
-        batch.push(&claim, gap, record, Fate::Event(event(*word)));
+        let range = batch.range(&key(word.0), &claim, gap.unwrap_or(offset));
+        batch.push(range, record, Fate::Event(event(*word)));
     }
     batch
 }
@@ -71,7 +73,7 @@ fn a_command_that_is_refused_gives_its_place_to_the_next_with_its_id() {
     let claim = Claim { epoch: 1, incarnation: 1, start_offset: 0, next_offset: 0, last: None };
     let mut batch = Batch::default();
     for word in [(0, 1, 1), (0, 2, 1), (0, 1, 1), (0, 1, 2)] {
-        batch.push_command(key(0), &claim, 0, event(word), [0; 32]);
+        batch.push_command(&key(0), &claim, 0, event(word), [0; 32]);
     }
     assert_eq!(batch.refuse(Uuid::from_u128(1), &rejection()), Some(vec![0, 2]));
     let mut commands: Vec<_> = batch.events().iter().filter_map(BatchEvent::command).collect();

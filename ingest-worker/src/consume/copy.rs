@@ -1,6 +1,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use chrono::DateTime;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _, Timestamp};
 
@@ -14,7 +15,7 @@ pub(super) fn copy(message: &BorrowedMessage<'_>, topic: Arc<str>, epoch: i64) -
         offset: message.offset(),
         timestamp: timestamp(message.timestamp()),
         key: message.key().map(<[u8]>::to_vec),
-        value: message.payload().map(<[u8]>::to_vec),
+        value: message.payload().map(Bytes::copy_from_slice),
         headers: headers(message),
         epoch,
     }

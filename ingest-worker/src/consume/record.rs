@@ -1,6 +1,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use sha2::{Digest as _, Sha256};
 
@@ -17,8 +18,8 @@ pub struct KafkaRecord {
     pub timestamp: Option<RecordTimestamp>,
     /// The key's bytes.
     pub key: Option<Vec<u8>>,
-    /// The value's bytes; none is a tombstone.
-    pub value: Option<Vec<u8>>,
+    /// The value's bytes, shared with the payload made of it; none is a tombstone.
+    pub value: Option<Bytes>,
     /// Names and values, in the record's order, names may repeat.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
     /// The claim under which its fetch was started.
@@ -76,21 +77,27 @@ impl KafkaRecord {
         PartitionKey { topic: Arc::clone(&self.topic), partition: self.partition }
     }
 
+    /// Whether it came from there.
+    #[must_use]
+    pub fn is_of(&self, key: &PartitionKey) -> bool {
+        self.partition == key.partition && self.topic == key.topic
+    }
+
     /// Bytes as they travelled.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let headers =
             self.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len));
         self.key.as_ref().map_or(0, Vec::len)
-            + self.value.as_ref().map_or(0, Vec::len)
+            + self.value.as_ref().map_or(0, Bytes::len)
             + headers.sum::<usize>()
     }
 
     /// Bytes of memory from fetch to commit, the event made of it included.
     #[must_use]
     pub fn memory(&self) -> usize {
-        const EVENT_OVERHEAD: usize = 400;
-        std::mem::size_of::<Self>() + EVENT_OVERHEAD + 2 * self.bytes()
+        const EVENT_OVERHEAD: usize = 600;
+        std::mem::size_of::<Self>() + EVENT_OVERHEAD + self.bytes()
     }
 
     /// SHA-256 of topic, partition, offset, timestamp, key and value, each part framed by its length: the key of a dead
@@ -105,9 +112,9 @@ impl KafkaRecord {
         digest.update(
             self.timestamp.map_or(i64::MIN, |timestamp| timestamp.at.timestamp_millis()).to_be_bytes(),
         );
-        for part in [&self.key, &self.value] {
-            digest.update(part.as_ref().map_or(u64::MAX, |bytes| bytes.len() as u64).to_be_bytes());
-            digest.update(part.as_deref().unwrap_or_default());
+        for part in [self.key.as_deref(), self.value.as_deref()] {
+            digest.update(part.map_or(u64::MAX, |bytes| bytes.len() as u64).to_be_bytes());
+            digest.update(part.unwrap_or_default());
         }
         digest.finalize().into()
     }

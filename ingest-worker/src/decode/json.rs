@@ -12,7 +12,7 @@ use super::{Rejection, RejectionClass};
 #[derive(Debug)]
 pub struct Document<'r> {
     /// From brace to brace.
-    pub text: &'r RawValue,
+    pub text: &'r str,
     /// One level deep.
     pub members: Members<'r>,
 }
@@ -23,21 +23,28 @@ pub struct Members<'r>(Vec<(Cow<'r, str>, &'r RawValue)>);
 
 /// Reads bytes that must be one JSON object; `subject` is what the sentences call them.
 ///
-/// Neither nesting nor the number of members costs more than its length: `RawValue` is skipped with a stack on the
-/// heap, and members are only collected.
+/// Neither nesting nor the number of members costs more than its length: members are `RawValue`s, which are skipped with
+/// a stack on the heap, and only collected.
 ///
 /// # Errors
 /// Too long, not UTF-8, a byte order mark, nothing, not JSON, or JSON but no object.
 pub fn read<'r>(bytes: &'r [u8], subject: &str, max_bytes: usize) -> Result<Document<'r>, Rejection> {
     let text = unicode(bytes, subject, max_bytes)?;
-    let not_json = |error| Rejection::new(RejectionClass::NotJson, format!("{subject} is not JSON: {error}"));
-    let text: &RawValue = serde_json::from_str(text).map_err(not_json)?;
-    if !text.get().starts_with('{') {
-        let sentence = format!("{subject} is {}, not a JSON object", kind(text));
-        return Err(Rejection::new(RejectionClass::NotAnObject, sentence));
+    match serde_json::from_str(text) {
+        Ok(members) => Ok(Document { text: text.trim_ascii(), members }),
+        Err(error) => Err(no_object(text, subject, &error)),
     }
-    let members = Members::of(text).map_err(not_json)?;
-    Ok(Document { text, members })
+}
+
+fn no_object(text: &str, subject: &str, error: &serde_json::Error) -> Rejection {
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(value) if !value.get().starts_with('{') => {
+            let sentence = format!("{subject} is {}, not a JSON object", kind(value));
+            Rejection::new(RejectionClass::NotAnObject, sentence)
+        }
+        Ok(_) => Rejection::new(RejectionClass::NotJson, format!("{subject} is not JSON: {error}")),
+        Err(error) => Rejection::new(RejectionClass::NotJson, format!("{subject} is not JSON: {error}")),
+    }
 }
 
 fn unicode<'r>(bytes: &'r [u8], subject: &str, max_bytes: usize) -> Result<&'r str, Rejection> {

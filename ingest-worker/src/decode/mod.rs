@@ -7,6 +7,7 @@ mod rejection;
 pub use json::{Document, Members, is_null, kind, read, text};
 pub use rejection::{Rejection, RejectionClass};
 
+use bytes::Bytes;
 use shared::analytics::Payload;
 
 use crate::consume::KafkaRecord;
@@ -42,6 +43,7 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Envelope<'r> {
     record: &'r KafkaRecord,
+    value: &'r Bytes,
     document: Payload,
     members: Members<'r>,
 }
@@ -53,7 +55,13 @@ impl<'r> Envelope<'r> {
         self.record
     }
 
-    /// The whole value, as it was written.
+    /// The record's value, of which everything else is a part.
+    #[must_use]
+    pub fn value(&self) -> &'r Bytes {
+        self.value
+    }
+
+    /// The whole object, as it was written.
     #[must_use]
     pub fn document(&self) -> &Payload {
         &self.document
@@ -78,7 +86,7 @@ impl<'r> Envelope<'r> {
 /// Takes a record's bytes apart, as far as that needs no knowledge of events.
 #[must_use]
 pub fn decode<'r>(record: &'r KafkaRecord, limits: &Limits) -> Decoded<'r> {
-    let Some(value) = record.value.as_deref() else { return without_value(record) };
+    let Some(value) = &record.value else { return without_value(record) };
     match open(record, value, limits) {
         Ok(envelope) => Decoded::Envelope(envelope),
         Err(rejection) => Decoded::Refused(rejection),
@@ -97,10 +105,10 @@ fn without_value(record: &KafkaRecord) -> Decoded<'_> {
     }
 }
 
-fn open<'r>(record: &'r KafkaRecord, value: &'r [u8], limits: &Limits) -> Result<Envelope<'r>, Rejection> {
+fn open<'r>(record: &'r KafkaRecord, value: &'r Bytes, limits: &Limits) -> Result<Envelope<'r>, Rejection> {
     let Document { text, members } = read(value, "value", limits.max_bytes)?;
-    let document = Payload::new(text, limits.max_depth)?;
-    Ok(Envelope { record, document, members })
+    let document = Payload::new(text, value, limits.max_depth)?;
+    Ok(Envelope { record, value, document, members })
 }
 
 #[cfg(test)]

@@ -5,13 +5,13 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn a_record(value: Option<Vec<u8>>) -> KafkaRecord {
+fn a_record(value: Option<Bytes>) -> KafkaRecord {
     let (key, headers) = (None, Vec::new());
     KafkaRecord { topic: "t".into(), partition: 0, offset: 0, timestamp: None, key, value, headers, epoch: 1 }
 }
 
 fn class_of(value: &[u8], limits: &Limits) -> Option<RejectionClass> {
-    match decode(&a_record(Some(value.to_vec())), limits) {
+    match decode(&a_record(Some(Bytes::copy_from_slice(value))), limits) {
         Decoded::Refused(rejection) => Some(rejection.class()),
         _ => None,
     }
@@ -31,7 +31,8 @@ fn the_limits_are_exact() {
     assert_eq!(class_of(b"{\"a\":[1,23]}", &limits), None);
     assert_eq!(class_of(b"{\"a\":[1,23]} ", &limits), Some(RejectionClass::TooLarge));
     assert_eq!(class_of(b"{\"a\":[[]]}", &limits), Some(RejectionClass::TooDeep));
-    let Decoded::Refused(rejection) = decode(&a_record(Some(vec![b' '; 1_048_577])), &Limits::default())
+    let Decoded::Refused(rejection) =
+        decode(&a_record(Some(vec![b' '; 1_048_577].into())), &Limits::default())
     else {
         panic!("not refused")
     };
@@ -76,7 +77,7 @@ fn what_jsonb_refuses_is_refused_here() {
 
 #[test]
 fn the_last_member_of_a_name_wins_also_when_escaped() {
-    let record = a_record(Some(br#"{"a":1,"\u0061":2,"b":null}"#.to_vec()));
+    let record = a_record(Some(Bytes::from_static(br#"{"a":1,"\u0061":2,"b":null}"#)));
     let Decoded::Envelope(envelope) = decode(&record, &Limits::default()) else { panic!("refused") };
     assert_eq!(envelope.members().get("a").unwrap().get(), "2");
     assert!(envelope.members().get("b").is_some() && envelope.members().get_some("b").is_none());
@@ -136,7 +137,7 @@ proptest! {
     fn what_serde_takes_as_an_object_is_taken_here(names in prop::collection::vec("[^\u{0}]{0,8}", 0..6)) {
         let object: serde_json::Map<_, _> = names.iter().map(|name| (name.clone(), name.as_str().into())).collect();
         let json = serde_json::to_vec(&object).unwrap();
-        let record = a_record(Some(json));
+        let record = a_record(Some(json.into()));
         let Decoded::Envelope(envelope) = decode(&record, &Limits::default()) else {
             return Err(TestCaseError::fail("refused"));
         };

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use poem::http::{StatusCode, header};
 use poem::{Request, RequestBody, Response, Result};
 use poem_openapi::payload::Payload;
@@ -110,14 +111,14 @@ fn is_json(content_type: &str) -> bool {
     essence.eq_ignore_ascii_case("application/json") && parts.all(charset_fits)
 }
 
-async fn read(request: &Request, mut body: RequestBody, limit: usize) -> Result<Vec<u8>, ApiError> {
+async fn read(request: &Request, mut body: RequestBody, limit: usize) -> Result<Bytes, ApiError> {
     let announced = request.header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
     if announced.is_some_and(|length| usize::try_from(length).map_or(true, |length| length > limit)) {
         return Err(ApiError::TooLarge { limit });
     }
     let body = body.take().map_err(|fault| ApiError::Unreadable(fault.to_string()))?;
     match tokio::time::timeout(BODY_TIMEOUT, body.into_bytes_limit(limit)).await {
-        Ok(Ok(bytes)) => Ok(bytes.into()),
+        Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(poem::error::ReadBodyError::PayloadTooLarge)) => Err(ApiError::TooLarge { limit }),
         Ok(Err(fault)) => Err(ApiError::Unreadable(format!("the body cannot be read: {fault}"))),
         Err(_) => {

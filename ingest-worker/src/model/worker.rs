@@ -273,7 +273,7 @@ fn record(key: &PartitionKey, offset: i64, epoch: i64, value: Vec<u8>) -> KafkaR
         offset,
         timestamp: None,
         key: None,
-        value: Some(value),
+        value: Some(value.into()),
         headers: Vec::new(),
         epoch,
     }

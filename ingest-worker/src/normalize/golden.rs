@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -123,7 +124,7 @@ impl GoldenRecord {
             offset: self.offset,
             timestamp: Some(RecordTimestamp { at: self.timestamp, kind: TimestampKind::CreateTime }),
             key: self.key.clone().map(String::into_bytes).or(self.key_base64.as_ref().map(base64)),
-            value: value.or(text).or(self.value_base64.as_ref().map(base64)),
+            value: value.or(text).or(self.value_base64.as_ref().map(base64)).map(Bytes::from),
             headers: self
                 .headers
                 .iter()
@@ -164,7 +165,7 @@ impl Row {
         same("occurredAt", &self.occurred_at, &instant::format(event.occurred_at()))?;
         same("tenantId", self.tenant_id.as_deref(), event.tenant().map(|tenant| tenant.as_str()))?;
         same("actorId", self.actor_id.as_deref(), event.actor().map(|actor| actor.as_str()))?;
-        let payload = RawValue::from_string(event.payload().as_str().to_owned()).unwrap();
+        let payload = RawValue::from_string(event.payload().to_string()).unwrap();
         same("payload", sorted(&self.payload), sorted(&payload))
     }
 }

@@ -10,6 +10,7 @@ pub use rules::{InvalidRules, Rule, RuleIdentity, Rules};
 
 use std::fmt;
 
+use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use shared::analytics::{AnalyticsEvent, EventId, EventParts, Tenant};
 use shared::instant;
@@ -97,7 +98,7 @@ impl Normalizer {
     /// The body cannot be read, or fields are refused: all of them are listed.
     pub fn command(
         &self,
-        body: &[u8],
+        body: &Bytes,
         limits: &Limits,
         now: DateTime<Utc>,
         random: [u8; 16],
@@ -105,7 +106,7 @@ impl Normalizer {
         let Document { members, .. } = read(body, "body", limits.max_bytes)
             .map_err(|rejection| unreadable(&rejection, body.len(), limits))?;
         let bounds = self.limits.around(now);
-        let command = canonical::read(&members, limits.max_depth, &bounds).map_err(|refused| {
+        let command = canonical::read(&members, body, limits.max_depth, &bounds).map_err(|refused| {
             CommandRefusal::Invalid(refused.into_iter().map(InvalidField::from).collect())
         })?;
         let occurred_at = command.occurred_at.unwrap_or(now);
@@ -158,7 +159,7 @@ fn tenant(envelope: &Envelope<'_>) -> Result<Option<Tenant>, Rejection> {
 
 fn canonical(envelope: &Envelope<'_>, bounds: &Bounds) -> Result<AnalyticsEvent, Rejection> {
     // The whole record, and so its payload, has passed the limit of depth already.
-    let fields = canonical::read(envelope.members(), u16::MAX, bounds);
+    let fields = canonical::read(envelope.members(), envelope.value(), u16::MAX, bounds);
     let fields = fields.map_err(|refused| first(refused.into_iter().map(Rejection::from)))?;
     let record = envelope.record();
     let occurred_at = match fields.occurred_at {

@@ -1,3 +1,4 @@
+use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use serde_json::json;
@@ -30,7 +31,7 @@ fn a_record(topic: &str, value: &str) -> KafkaRecord {
         offset: 7,
         timestamp: Some(RecordTimestamp { at: at(RECORD_TIME), kind: TimestampKind::CreateTime }),
         key: None,
-        value: Some(value.as_bytes().to_vec()),
+        value: Some(Bytes::copy_from_slice(value.as_bytes())),
         headers: Vec::new(),
         epoch: 1,
     }
@@ -45,7 +46,12 @@ fn become_of(normalizer: &Normalizer, record: &KafkaRecord) -> Result<AnalyticsE
 }
 
 fn post(body: &str) -> Result<AnalyticsEvent, CommandRefusal> {
-    normalizer().command(body.as_bytes(), &Limits::default(), at("2025-12-01T00:00:00Z"), [0xab; 16])
+    normalizer().command(
+        &Bytes::copy_from_slice(body.as_bytes()),
+        &Limits::default(),
+        at("2025-12-01T00:00:00Z"),
+        [0xab; 16],
+    )
 }
 
 const REGISTRATION: &str = r#"{"userId":"u-1","registeredAt":[2025,11,16,18,13,45,123456789]}"#;
@@ -66,7 +72,7 @@ fn an_upstream_id_does_not_depend_on_the_position() {
     let record = a_record("iam.user.registered", REGISTRATION);
     let mut elsewhere = record.clone();
     (elsewhere.offset, elsewhere.partition, elsewhere.key) = (900, 3, Some(b"k".to_vec()));
-    elsewhere.value = Some(format!("  {REGISTRATION}\n").into_bytes());
+    elsewhere.value = Some(format!("  {REGISTRATION}\n").into());
     let (here, there) =
         (become_of(&normalizer(), &record).unwrap(), become_of(&normalizer(), &elsewhere).unwrap());
     assert_eq!(here, there);
@@ -85,7 +91,7 @@ fn an_id_made_of_the_position_depends_on_all_of_it() {
     variants[3].offset = 8;
     variants[4].key = Some(Vec::new());
     variants[5].timestamp = None;
-    variants[6].value.as_mut().unwrap().push(b' ');
+    variants[6].value = record.value.as_ref().map(|value| [value, &b" "[..]].concat().into());
     let id = |record: &KafkaRecord| become_of(&normalizer(), record).unwrap().id().to_string();
     let ids: std::collections::HashSet<_> = variants.iter().map(id).collect();
     assert_eq!(ids.len(), variants.len());
@@ -171,7 +177,8 @@ fn a_command_that_cannot_be_read_says_where() {
     ] {
         assert_eq!(post(body), Err(CommandRefusal::Unreadable(sentence.to_owned())));
     }
-    let not_utf8 = normalizer().command(b"\xff", &Limits::default(), at(RECORD_TIME), [0; 16]);
+    let not_utf8 =
+        normalizer().command(&Bytes::from_static(b"\xff"), &Limits::default(), at(RECORD_TIME), [0; 16]);
     assert!(matches!(not_utf8, Err(CommandRefusal::Unreadable(_))));
 }
 
@@ -202,7 +209,7 @@ fn a_command_hears_of_every_refused_field_at_once() {
 #[test]
 fn a_command_is_held_to_the_limits() {
     let refused = |body: &str, limits: Limits| match normalizer().command(
-        body.as_bytes(),
+        &Bytes::copy_from_slice(body.as_bytes()),
         &limits,
         at(RECORD_TIME),
         [0; 16],
@@ -273,7 +280,7 @@ proptest! {
 
     #[test]
     fn no_bytes_bring_a_command_down(body in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = normalizer().command(&body, &Limits::default(), at(RECORD_TIME), [0; 16]);
+        let _ = normalizer().command(&body.into(), &Limits::default(), at(RECORD_TIME), [0; 16]);
     }
 
     #[test]

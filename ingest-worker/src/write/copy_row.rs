@@ -42,10 +42,9 @@ impl CopyBuffer {
         self.field(event.source().as_str().as_bytes());
         self.field(&micros(event.occurred_at()).to_be_bytes());
         self.optional(event.tenant().map(|tenant| tenant.as_str().as_bytes()));
-        let payload = event.payload().as_str().as_bytes();
-        self.length(payload.len() + 1);
+        self.length(event.payload().size() + 1);
         self.bytes.push(JSONB_VERSION);
-        self.bytes.extend_from_slice(payload);
+        event.payload().pieces().iter().for_each(|piece| self.bytes.extend_from_slice(piece));
         self.optional(event.actor().map(|actor| actor.as_str().as_bytes()));
     }
 

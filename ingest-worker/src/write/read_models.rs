@@ -47,7 +47,8 @@ fn per_hour<'e>(
     series: &SeriesCache,
     events: impl Iterator<Item = &'e AnalyticsEvent>,
 ) -> Result<Vec<HourCounts>, WriteFailure> {
-    let mut hours: HashMap<(DateTime<Utc>, i32), [i32; MINUTES_PER_HOUR]> = HashMap::new();
+    let mut hours: HashMap<(DateTime<Utc>, i32), [i32; MINUTES_PER_HOUR], foldhash::fast::RandomState> =
+        HashMap::default();
     for event in events {
         let number =
             series.number(event).ok_or_else(|| WriteFailure::Defect("an event has no series".to_owned()))?;

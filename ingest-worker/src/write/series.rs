@@ -13,8 +13,17 @@ const MAX_CACHED: usize = 20_000;
 /// The small number that stands for tenant, source and event type in `event_counts`, as far as it is known here.
 #[derive(Debug, Default)]
 pub struct SeriesCache {
-    numbers: HashMap<EventType, HashMap<Source, HashMap<Option<Tenant>, i32>>>,
+    numbers: Fast<EventType, Fast<Source, OfTenants>>,
     length: usize,
+}
+
+/// Looked into for every event.
+type Fast<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+#[derive(Debug, Default)]
+struct OfTenants {
+    of_none: Option<i32>,
+    of: Fast<Tenant, i32>,
 }
 
 type Key = (Option<Tenant>, Source, EventType);
@@ -23,8 +32,11 @@ impl SeriesCache {
     /// The event's series, once [`SeriesCache::ensure`] has seen it.
     #[must_use]
     pub fn number(&self, event: &AnalyticsEvent) -> Option<i32> {
-        let by_tenant = self.numbers.get(event.event_type())?.get(event.source())?;
-        by_tenant.get(&event.tenant().cloned()).copied()
+        let numbers = self.numbers.get(event.event_type())?.get(event.source())?;
+        match event.tenant() {
+            None => numbers.of_none,
+            Some(tenant) => numbers.of.get(tenant).copied(),
+        }
     }
 
     /// Finds or makes the series of these events, in statements of their own before the batch's transaction: what is
@@ -81,12 +93,11 @@ impl SeriesCache {
         for (position, (tenant, source, event_type)) in (1..).zip(keys) {
             if let Some(number) = numbers.get(&position) {
                 self.length += 1;
-                self.numbers
-                    .entry(event_type)
-                    .or_default()
-                    .entry(source)
-                    .or_default()
-                    .insert(tenant, *number);
+                let numbers = self.numbers.entry(event_type).or_default().entry(source).or_default();
+                match tenant {
+                    None => numbers.of_none = Some(*number),
+                    Some(tenant) => drop(numbers.of.insert(tenant, *number)),
+                }
             }
         }
         Ok(())

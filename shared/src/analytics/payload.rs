@@ -1,5 +1,7 @@
+use std::fmt;
+
+use bytes::Bytes;
 use memchr::memchr2;
-use serde_json::value::RawValue;
 
 use super::InvalidEvent;
 
@@ -7,19 +9,39 @@ use super::InvalidEvent;
 const NUMERIC_MAX_INTEGER_DIGITS: i64 = 131_072;
 const NUMERIC_MAX_FRACTION_DIGITS: i64 = 16_383;
 
-/// What the producer said: the text of a JSON object that `jsonb` accepts, every digit of every number kept.
+/// What the producer said: the text of a JSON object that `jsonb` accepts, every digit of every number kept. It is not
+/// copied out of what it came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Payload(String);
+pub struct Payload {
+    /// From brace to brace.
+    object: Bytes,
+    /// Members that were added, each after its comma where it needs one.
+    added: String,
+}
 
 impl Payload {
-    /// `RawValue` already vouches for the grammar; what `jsonb` refuses beyond it is refused here.
+    /// `json` is the text of one value without space around it, and a part of `whole`, which lives on as long as the payload.
+    /// That it is JSON is known already; what `jsonb` refuses beyond the grammar is refused here.
     ///
     /// # Errors
     /// Not an object, nested deeper than `max_depth` (the object itself is level 1), U+0000 in a string or a key, half
     /// of a surrogate pair, or a number outside `numeric`.
-    pub fn new(json: &RawValue, max_depth: u16) -> Result<Self, InvalidEvent> {
-        let text = json.get();
-        match text.as_bytes().first() {
+    pub fn new(json: &str, whole: &Bytes, max_depth: u16) -> Result<Self, InvalidEvent> {
+        Self::check(json, max_depth)?;
+        let object = if whole.as_ptr_range().contains(&json.as_ptr()) {
+            whole.slice_ref(json.as_bytes())
+        } else {
+            Bytes::copy_from_slice(json.as_bytes())
+        };
+        Ok(Self { object, added: String::new() })
+    }
+
+    /// What [`Payload::new`] refuses.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn check(json: &str, max_depth: u16) -> Result<(), InvalidEvent> {
+        match json.as_bytes().first() {
             Some(b'{') => {}
             Some(b'[') => return Err(InvalidEvent::PayloadNotObject { found: "an array" }),
             Some(b'"') => return Err(InvalidEvent::PayloadNotObject { found: "a string" }),
@@ -27,28 +49,44 @@ impl Payload {
             Some(b'n') => return Err(InvalidEvent::PayloadNotObject { found: "null" }),
             _ => return Err(InvalidEvent::PayloadNotObject { found: "a number" }),
         }
-        Scan { bytes: text.as_bytes(), at: 0 }.run(max_depth)?;
-        Ok(Self(text.to_owned()))
+        Scan { bytes: json.as_bytes(), at: 0 }.run(max_depth)
     }
 
     /// Adds a member at the end. Should the name be there already, this one wins, as the last always does in `jsonb`.
     #[must_use]
     pub fn with_member(mut self, name: &str, value: &str) -> Self {
-        self.0.pop(); // The object's own closing brace: a `RawValue` has no space around it.
-        let separator = if self.0.trim_end().len() == 1 { "" } else { "," };
-        self.0.push_str(separator);
-        self.0.push_str(&serde_json::Value::from(name).to_string());
-        self.0.push(':');
-        self.0.push_str(&serde_json::Value::from(value).to_string());
-        self.0.push('}');
+        let is_empty = self.added.is_empty() && self.open().trim_ascii_end().len() == 1;
+        let separator = if is_empty { "" } else { "," };
+        self.added += &[separator, &quoted(name), ":", &quoted(value)].concat();
         self
     }
 
-    /// The JSON text, as `jsonb` will take it.
+    /// The JSON text, as `jsonb` will take it, in pieces.
     #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+    pub fn pieces(&self) -> [&[u8]; 3] {
+        [self.open(), self.added.as_bytes(), b"}"]
     }
+
+    /// Bytes of the text.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.object.len() + self.added.len()
+    }
+
+    /// The object but for its closing brace.
+    fn open(&self) -> &[u8] {
+        self.object.split_last().map_or(&[], |(_, open)| open)
+    }
+}
+
+impl fmt::Display for Payload {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&String::from_utf8_lossy(&self.pieces().concat()))
+    }
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_default() // Only a value's own `Serialize` can fail, and this one does not.
 }
 
 /// One walk over text that is known to be JSON.
@@ -174,7 +212,7 @@ mod tests {
     use super::*;
 
     fn payload(text: &str) -> Result<Payload, InvalidEvent> {
-        Payload::new(serde_json::from_str(text).unwrap(), 128)
+        Payload::new(text, &Bytes::new(), 128)
     }
 
     #[test]
@@ -188,7 +226,7 @@ mod tests {
             &deep,
         ];
         for text in texts {
-            assert_eq!(payload(text).unwrap().as_str(), text);
+            assert_eq!(payload(text).unwrap().to_string(), text);
         }
     }
 
@@ -236,7 +274,7 @@ mod tests {
             (r#"{"a":{}}"#, r#"{"a":{},"k":"v"}"#),
             (r#"{"a":"}"}"#, r#"{"a":"}","k":"v"}"#),
         ] {
-            assert_eq!(payload(text).unwrap().with_member("k", "v").as_str(), expected);
+            assert_eq!(payload(text).unwrap().with_member("k", "v").to_string(), expected);
         }
     }
 }

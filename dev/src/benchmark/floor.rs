@@ -7,27 +7,40 @@ use sqlx::{Connection as _, PgConnection};
 use tokio::time::Instant;
 
 use super::rows::Rows;
+use crate::usage;
 
-/// Rows a second of so many COPY streams side by side into the empty table, each one transaction. `url` is the writer's.
+/// What PostgreSQL does at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Floor {
+    /// Rows a second.
+    pub rate: f64,
+    /// Microseconds of processor a row, all its processes.
+    pub postgres_micros: f64,
+}
+
+/// So many COPY streams side by side into the empty table, each one transaction. `url` is the writer's.
 ///
 /// # Errors
 /// PostgreSQL refuses.
-pub async fn rate(url: &str, pool: &PgPool, rows: &Rows, random: bool, streams: usize) -> Result<f64> {
+pub async fn measure(url: &str, pool: &PgPool, rows: &Rows, random: bool, streams: usize) -> Result<Floor> {
     empty(pool).await?;
     let order = rows.order(random);
     let mut connections = try_join_all((0..streams).map(|_| PgConnection::connect(url))).await?;
+    let postgres = usage::postmaster(pool).await?;
+    let before = usage::of_family(postgres)?;
     let started = Instant::now();
     let copies = connections.iter_mut().enumerate().map(|(stream, connection)| {
         let own = order.iter().copied().skip(stream).step_by(streams);
         rows.copy(connection, own)
     });
     try_join_all(copies).await?;
-    let seconds = started.elapsed().as_secs_f64();
+    let (seconds, cpu) = (started.elapsed().as_secs_f64(), usage::of_family(postgres)? - before);
     for connection in connections {
         connection.close().await?;
     }
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
-    Ok(rows.number() as f64 / seconds)
+    let number = rows.number() as f64;
+    Ok(Floor { rate: number / seconds, postgres_micros: cpu * 1e6 / number })
 }
 
 /// Everybody begins with an empty table and nothing left to be written to disk.

@@ -20,11 +20,13 @@ use crate::produce::{Pace, Producer, Record};
 const TOPIC: &str = "execution.analytics";
 /// Between two looks: what a figure may be wrong by.
 const LOOK: Duration = Duration::from_millis(1);
+/// Clients connect and learn where the partitions are: this long it is not what every event waits for.
+const WARM_UP: Duration = Duration::from_secs(2);
 /// Of everything that was sent, how long the last may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Sends so many records a second, for so long, and looks when each can be read: from before it is handed to the Kafka
-/// client to when a reader of PostgreSQL sees its offset committed.
+/// Sends so many records a second, for so long after a warm-up, and looks when each can be read: from before it is handed to
+/// the Kafka client to when a reader of PostgreSQL sees its offset committed. Returns the warm-up's by themselves.
 ///
 /// # Errors
 /// A server does not answer, or something is not seen in time.
@@ -33,10 +35,10 @@ pub async fn produce_to_visible(
     group: &str,
     per_second: u32,
     lasts: Duration,
-) -> Result<Quantiles> {
+) -> Result<(Quantiles, Quantiles)> {
     let topic = format!("{}{TOPIC}", bench.prefix);
     let partitions = usize::try_from(bench.partitions)?;
-    let number = usize::try_from(u64::from(per_second) * lasts.as_secs())?;
+    let number = usize::try_from(u64::from(per_second) * (WARM_UP + lasts).as_secs())?;
     let (sent, mut seen) = mpsc::channel::<(usize, Instant)>(number);
     let sending = async {
         let now = clock::now();
@@ -59,7 +61,8 @@ pub async fn produce_to_visible(
     let seeing = async {
         let mut seen_of = next_offsets(bench, group, &topic, partitions).await?;
         let mut waiting = vec![VecDeque::new(); partitions];
-        let mut quantiles = Quantiles::default();
+        let (warm_up, mut first, mut quantiles) =
+            (Instant::now() + WARM_UP, Quantiles::default(), Quantiles::default());
         loop {
             while let Ok((partition, at)) = seen.try_recv() {
                 waiting.get_mut(partition).context("no such partition")?.push_back(at);
@@ -67,18 +70,20 @@ pub async fn produce_to_visible(
             let (next, now) = (next_offsets(bench, group, &topic, partitions).await?, Instant::now());
             for ((waiting, seen), next) in waiting.iter_mut().zip(&mut seen_of).zip(next) {
                 for at in waiting.drain(..usize::try_from(next - *seen)?.min(waiting.len())) {
-                    quantiles.add(now.duration_since(at));
+                    let of = if at < warm_up { &mut first } else { &mut quantiles };
+                    of.add(now.duration_since(at));
                     *seen += 1;
                 }
             }
             if seen.is_closed() && seen.is_empty() && waiting.iter().all(VecDeque::is_empty) {
-                return Ok(quantiles);
+                return Ok((first, quantiles));
             }
             sleep(LOOK).await;
         }
     };
     let both = async { tokio::try_join!(sending, seeing) };
-    let ((), quantiles) = timeout(lasts + PATIENCE, both).await.context("not everything was seen")??;
+    let ((), quantiles) =
+        timeout(WARM_UP + lasts + PATIENCE, both).await.context("not everything was seen")??;
     Ok(quantiles)
 }
 

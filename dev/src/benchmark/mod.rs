@@ -116,20 +116,23 @@ async fn ingest(plan: &Plan, order: Order, report: &mut Report) -> Result<()> {
     let pool = &bench.database.pool;
     let rows = Rows::stored(pool).await?;
     let writer = bench.database.url(Login::Writer);
-    let one = floor::rate(&writer, pool, &rows, random, 1).await?;
-    let two = floor::rate(&writer, pool, &rows, random, 2).await?;
+    let one = floor::measure(&writer, pool, &rows, random, 1).await?;
+    let two = floor::measure(&writer, pool, &rows, random, 2).await?;
 
     let least = if random { 0.9 } else { 1.1 };
-    report.ratio(format!("{name} order ÷ one COPY stream"), run.rate / one, Some(Bound::AtLeast(least)));
+    report.ratio(format!("{name} order ÷ one COPY stream"), run.rate / one.rate, Some(Bound::AtLeast(least)));
     report.ratio(
         format!("replay of {name} order ÷ one COPY stream"),
-        replay.rate / one,
+        replay.rate / one.rate,
         Some(Bound::AtLeast(0.5)),
     );
-    report.ratio(format!("two COPY streams ÷ one, {name} order"), two / one, None);
+    report.ratio(format!("two COPY streams ÷ one, {name} order"), two.rate / one.rate, None);
     report.note(format!("{name} order"), "rows/s", run.rate, None);
     report.note(format!("replay of {name} order"), "rows/s", replay.rate, None);
-    report.note(format!("one COPY stream, {name} order"), "rows/s", one, None);
+    report.note(format!("one COPY stream, {name} order"), "rows/s", one.rate, None);
+    for (streams, floor) in [("one COPY stream", &one), ("two COPY streams", &two)] {
+        report.note(format!("{streams}, {name} order: PostgreSQL"), "µs", floor.postgres_micros, None);
+    }
     for (what, run) in [(format!("{name} order"), &run), (format!("replay of {name} order"), &replay)] {
         report.note(format!("{what}: worker"), "µs", run.worker_micros, Some(Bound::AtMost(4.0)));
         report.note(format!("{what}: PostgreSQL"), "µs", run.postgres_micros, None);
@@ -164,7 +167,7 @@ async fn far(plan: &Plan, report: &mut Report) -> Result<()> {
     let pool = &bench.database.pool;
     let rows = Rows::stored(pool).await?;
     let writer = behind(&bench.database.url(Login::Writer), proxy.address());
-    let one = floor::rate(&writer, pool, &rows, false, 1).await?;
+    let one = floor::measure(&writer, pool, &rows, false, 1).await?.rate;
     if let [single, double] = rates.as_slice() {
         report.ratio("5 ms away: live order ÷ one COPY stream", double / one, None);
         report.ratio("5 ms away: two lanes ÷ one", double / single, None);
@@ -178,7 +181,8 @@ async fn latencies(report: &mut Report) -> Result<()> {
     let bench = ingest::filled("bench_latency", &[]).await?;
     let mut worker = bench.worker_with(ingest::settings(&bench, &bench.group)).await?;
     let lasts = Duration::from_secs(10);
-    let visible = latency::produce_to_visible(&bench, &bench.group, 1_000, lasts).await?;
+    let (first, visible) = latency::produce_to_visible(&bench, &bench.group, 1_000, lasts).await?;
+    report.note("produced to visible, the slowest of the first 2 s", "ms", first.millis(1.0), None);
     report.note("produced to visible, 1,000 a second, p50", "ms", visible.millis(0.5), None);
     report.note(
         "produced to visible, 1,000 a second, p99",

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::Postgres;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -58,6 +60,7 @@ impl Database {
         let pool = PgPoolOptions::new()
             .max_connections(config.pool_size)
             .acquire_timeout(PATIENCE)
+            .test_before_acquire(false) // `BEGIN` is test enough, and one answer less to wait for.
             .after_connect(move |connection, _| {
                 let session = prepared.clone();
                 Box::pin(async move { session.prepare(connection).await })
@@ -95,16 +98,24 @@ impl Database {
     /// PostgreSQL is away or busy.
     pub async fn snapshot(&self) -> Result<Snapshot, QueryFailure> {
         self.standing.admit()?;
-        match self.pool.acquire().await {
-            Ok(connection) => Snapshot::begin(connection).await,
-            Err(sqlx::Error::PoolTimedOut)
-                if self.pool.size() < self.pool.options().get_max_connections() =>
-            {
-                // The pool tries again in silence when it is refused.
-                Err(QueryFailure::Away("no connection to PostgreSQL within 2 s".to_owned()))
+        // Those that were idle may have died with their server: beginning tells, and closes them.
+        for _ in 0..self.pool.options().get_max_connections() {
+            match Snapshot::begin(self.connection().await?).await {
+                Err(QueryFailure::Away(_)) => {}
+                begun => return begun,
             }
-            Err(fault) => Err(fault.into()),
         }
+        Snapshot::begin(self.connection().await?).await
+    }
+
+    async fn connection(&self) -> Result<PoolConnection<Postgres>, QueryFailure> {
+        self.pool.acquire().await.map_err(|fault| match fault {
+            sqlx::Error::PoolTimedOut if self.pool.size() < self.pool.options().get_max_connections() => {
+                // The pool tries again in silence when it is refused.
+                QueryFailure::Away("no connection to PostgreSQL within 2 s".to_owned())
+            }
+            fault => fault.into(),
+        })
     }
 
     /// Why it cannot serve, if so: looked up anew, so that an idle process knows too.

@@ -192,7 +192,9 @@ async fn black_hole_mid_copy(scene: &mut Scene) -> Result<()> {
         ensure!(old > 0, "round {round}: PostgreSQL waits for no COPY");
         scene.proxy.heal();
         goes_on(scene, &mut worker).await.with_context(|| format!("round {round}"))?;
-        readiness.was_not_ready_because("no answer within")?;
+        // Its own line, since the next connection may be there before anybody looks at readiness again.
+        worker.says("no answer within", MET).await?;
+        readiness.was_not_ready_because("not claimed yet")?;
         ensure!(copies_under_way(scene).await? == 0, "round {round}: the old session is still there");
         worker.terminate(DRAIN).await?;
     }

@@ -127,7 +127,7 @@ impl Consumer {
                 self.poll_round();
             }
             self.follow_rebalances();
-            self.tell();
+            self.tell()?;
         }
         self.pause_all();
         while self.lanes.iter().any(|lane| !lane.inputs.is_closed()) {

@@ -34,6 +34,7 @@ struct Shared {
     rebalances: Vec<Rebalanced>,
     ends: HashMap<PartitionKey, i64>,
     reachable: bool,
+    retired: bool,
     tell_again: bool,
 }
 
@@ -61,6 +62,11 @@ impl Context {
         self.shared().reachable
     }
 
+    /// Another client has taken its client's place: from now on it has nothing to say about Kafka.
+    pub(super) fn retire(&self) {
+        self.shared().retired = true;
+    }
+
     /// Whether Kafka has refused an offset commit since this was last asked.
     pub(super) fn takes_telling_again(&self) -> bool {
         std::mem::take(&mut self.shared().tell_again)
@@ -73,6 +79,9 @@ impl Context {
 
 impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
+        if self.shared().retired {
+            return;
+        }
         // With nothing to fetch, the one open connection may be that of the bootstrap address.
         let reachable = statistics.brokers.values().any(|broker| broker.state == "UP");
         if reachable {

@@ -13,14 +13,16 @@ use crate::metrics;
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Consumer {
-    /// Tells Kafka what is committed and measures what is left, once in a while.
-    pub(super) fn tell(&mut self) {
+    /// Tells Kafka what is committed, measures what is left and looks after the client, once in a while.
+    pub(super) fn tell(&mut self) -> anyhow::Result<()> {
         if self.told_at.elapsed() >= TELL_INTERVAL {
             self.told_at = Instant::now();
             self.tell_now(CommitMode::Async);
             self.measure_lag();
             self.watch_for_stalls();
+            self.watch_for_isolation()?;
         }
+        Ok(())
     }
 
     /// For lag tools and autoscalers.

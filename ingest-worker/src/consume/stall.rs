@@ -1,5 +1,6 @@
-//! A partition that Kafka has records of and that the client does not fetch: after a broker came back with an older copy of
-//! its data, librdkafka takes what it says for outdated and waits for ever. A new client knows nothing better.
+//! What librdkafka does not find out of by itself, where a new client knows nothing better: a partition that Kafka has records
+//! of and that is not fetched, since a broker that came back with an older copy of its data is taken for outdated; and a
+//! client without a broker, since one that was stopping named nobody, not even itself (librdkafka's issue 5301).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,11 +21,42 @@ pub(super) struct Stalls {
     seen: HashMap<PartitionKey, (i64, Instant)>,
     patience: Duration,
     renewed_at: Option<Instant>,
+    isolation: Isolation,
+}
+
+/// How long no broker has answered this client, and how long it may go on so: doubled with each new client, since a broker
+/// that is really away looks the same.
+struct Isolation {
+    since: Option<Instant>,
+    patience: Duration,
 }
 
 impl Default for Stalls {
     fn default() -> Self {
-        Self { seen: HashMap::new(), patience: FIRST_PATIENCE, renewed_at: None }
+        let isolation = Isolation { since: None, patience: FIRST_PATIENCE };
+        Self { seen: HashMap::new(), patience: FIRST_PATIENCE, renewed_at: None, isolation }
+    }
+}
+
+impl Stalls {
+    fn wait_longer(&mut self) {
+        self.patience = (self.patience * 2).min(LONGEST_PATIENCE);
+    }
+}
+
+impl Isolation {
+    /// Whether it is time for a new client.
+    fn is_due(&mut self, is_reachable: bool, now: Instant) -> bool {
+        if is_reachable {
+            *self = Self { since: None, patience: FIRST_PATIENCE };
+            return false;
+        }
+        let since = *self.since.get_or_insert(now);
+        let is_due = now.duration_since(since) >= self.patience;
+        if is_due {
+            *self = Self { since: Some(now), patience: (self.patience * 2).min(LONGEST_PATIENCE) };
+        }
+        is_due
     }
 }
 
@@ -49,6 +81,15 @@ impl Consumer {
         stalls.seen = seen;
     }
 
+    /// Has a new client made when no broker has answered the present one for long.
+    pub(super) fn watch_for_isolation(&mut self) -> anyhow::Result<()> {
+        if self.stalls.isolation.is_due(self.consumer.context().is_reachable(), Instant::now()) {
+            tracing::warn!("no broker has answered for long: making a new kafka client");
+            self.renew_client()?;
+        }
+        Ok(())
+    }
+
     /// Kafka had records from `passed` up to `high` when it was asked. One that is read again only to be compared, and is
     /// gone, is none to wait for.
     pub(super) fn stalled(
@@ -68,6 +109,7 @@ impl Consumer {
                 passed,
                 "kafka has records that its client does not fetch: making a new client"
             );
+            self.stalls.wait_longer();
             self.renew_client()?;
         }
         Ok(())
@@ -83,6 +125,7 @@ impl Consumer {
                 kafka.partition = key.partition,
                 "kafka does not tell the offsets: making a new client"
             );
+            self.stalls.wait_longer();
             self.renew_client()?;
         }
         Ok(())
@@ -94,15 +137,15 @@ impl Consumer {
             self.assignment.revoked(&key, &mut self.orders);
         }
         self.carry_out();
-        self.stalls = Stalls {
-            seen: HashMap::new(),
-            patience: (self.stalls.patience * 2).min(LONGEST_PATIENCE),
-            renewed_at: Some(Instant::now()),
-        };
+        self.stalls.seen.clear();
+        self.stalls.renewed_at = Some(Instant::now());
         let consumer = Arc::new(subscribe(&self.settings, &self.health)?);
         self.claimant = Arc::new(self.claimant.with_client(Arc::clone(&consumer)));
-        // The former client leaves the group when nobody asks it anything any more.
-        self.consumer = consumer;
+        // The former client leaves the group when nobody asks it anything any more. One that reaches nobody may take its
+        // time over that.
+        let former = std::mem::replace(&mut self.consumer, consumer);
+        former.context().retire();
+        std::thread::Builder::new().name("former kafka".to_owned()).spawn(move || drop(former))?;
         Ok(())
     }
 }
@@ -119,5 +162,29 @@ impl Claimant {
                 claimant.tell(ToConsumer::Stalled { key, epoch, passed, high }).await;
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_without_a_broker_is_given_up_later_each_time_until_one_answers() {
+        let mut isolation = Stalls::default().isolation;
+        let start = Instant::now();
+        let mut due_at = Vec::new();
+        for second in 0..2_500 {
+            if isolation.is_due(false, start + Duration::from_secs(second)) {
+                due_at.push(second);
+            }
+        }
+        assert_eq!(due_at, [30, 90, 210, 450, 930, 1_530, 2_130]);
+        assert!(!isolation.is_due(true, start + Duration::from_secs(2_500)));
+        let again =
+            |isolation: &mut Isolation, second| isolation.is_due(false, start + Duration::from_secs(second));
+        assert!(
+            !again(&mut isolation, 2_501) && !again(&mut isolation, 2_530) && again(&mut isolation, 2_531)
+        );
     }
 }

@@ -30,6 +30,28 @@ pub(super) async fn stopped_and_killed(scene: &mut Scene) -> Result<()> {
     worker.terminate(DRAIN).await
 }
 
+/// On its way down a broker is no member of its own cluster any more, but still answers.
+pub(super) async fn stops_while_asked(scene: &mut Scene) -> Result<()> {
+    // A client that has nobody left to ask is replaced after half a minute.
+    scene.bounds.recovery = Duration::from_secs(60);
+    let mut settings = scene.settings();
+    let often = "ANALYTICS_KAFKA_PROPERTY_TOPIC_METADATA_REFRESH_INTERVAL_MS";
+    settings.insert(often.to_owned(), "10".to_owned());
+    let mut worker = scene.start(settings)?;
+    worker.ready().await?;
+    for round in 1..=scene.rounds {
+        scene.produce(CHUNK).await?;
+        scene.healed();
+        scene.caught_up().await?;
+        scene.bench.stack.run(&["stop-kafka"]).await?;
+        scene.bench.stack.run(&["start-kafka"]).await?;
+        scene.produce(CHUNK).await?;
+        scene.healed();
+        scene.caught_up().await.with_context(|| format!("round {round}; {}", worker.last_lines()))?;
+    }
+    worker.terminate(DRAIN).await
+}
+
 pub(super) async fn frozen(scene: &mut Scene) -> Result<()> {
     let mut worker = scene.start(scene.settings())?;
     worker.ready().await?;

@@ -19,6 +19,15 @@ pub const SCENARIOS: &[Scenario] = &[
         run: |scene| away::stopped_and_killed(scene).boxed_local(),
     },
     Scenario {
+        name: "broker-stops-while-asked",
+        what: "The broker stops while its clients ask who is there, and names nobody, not even itself: they find it again.",
+        rounds_quick: 1,
+        rounds_full: 5,
+        alone: true,
+        hindrance: NO_HINDRANCE,
+        run: |scene| away::stops_while_asked(scene).boxed_local(),
+    },
+    Scenario {
         name: "broker-unreachable",
         what: "No broker can be reached when the worker starts: it waits, says so, and works as soon as one can.",
         rounds_quick: 1,

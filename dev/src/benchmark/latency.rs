@@ -25,8 +25,8 @@ const WARM_UP: Duration = Duration::from_secs(2);
 /// Of everything that was sent, how long the last may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Sends so many records a second, for so long after a warm-up, and looks when each can be read: from before it is handed to
-/// the Kafka client to when a reader of PostgreSQL sees its offset committed. Returns the warm-up's by themselves.
+/// Sends so many records a second, for so long after a warm-up, and looks when each can be read: from before it is handed
+/// to the Kafka client to when a reader of PostgreSQL sees its offset committed. Returns the warm-up's by themselves.
 ///
 /// # Errors
 /// A server does not answer, or something is not seen in time.

@@ -153,7 +153,7 @@ impl Lane {
         }
     }
 
-    /// Takes records for as long as they are of this partition and the partition is ours.
+    /// Takes the records of this partition that come next; those of one that is not ours are dropped.
     fn take_run(
         &mut self,
         key: &PartitionKey,

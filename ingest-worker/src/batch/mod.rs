@@ -49,7 +49,7 @@ pub struct LastRecord {
 }
 
 impl LastRecord {
-    /// Should nothing come after it.
+    /// What is kept of this record, should nothing come after it.
     #[must_use]
     pub fn of(record: &KafkaRecord) -> Self {
         let timestamp = record.timestamp.map(|timestamp| timestamp.at);

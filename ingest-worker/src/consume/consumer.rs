@@ -143,12 +143,13 @@ impl Consumer {
         Ok(())
     }
 
-    /// Leaves the group and closes the client, once nobody asks it anything any more.
+    /// Leaves the group and closes the client, and waits for former ones to be closed.
     pub fn close(self) {
-        let Self { consumer, claimant, .. } = self;
+        let Self { consumer, claimant, stalls, .. } = self;
         drop(claimant);
-        while Arc::strong_count(&consumer) > 1 {
-            std::thread::sleep(POLL);
+        close(consumer);
+        for former in stalls.formers {
+            drop(former.join()); // Had it panicked, that would have been told.
         }
     }
 
@@ -279,6 +280,14 @@ impl Consumer {
             // Nobody else sets it.
             drop(noted.set(names.collect()));
         }
+    }
+}
+
+/// Leaves the group and closes the client, once nobody asks it anything any more. That may take long: not on a thread of
+/// the runtime.
+pub(super) fn close(consumer: Arc<BaseConsumer<Context>>) {
+    while Arc::strong_count(&consumer) > 1 {
+        std::thread::sleep(POLL);
     }
 }
 

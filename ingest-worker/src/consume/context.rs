@@ -110,6 +110,9 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        if self.shared().retired {
+            return;
+        }
         match error.rdkafka_error_code() {
             // An event of every day, and a missing topic: the consumer says so in its own words.
             Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::UnknownTopicOrPartition) => {}

@@ -1,20 +1,24 @@
-//! What librdkafka does not find out of by itself, where a new client knows nothing better: a partition that Kafka has records
-//! of and that is not fetched, since a broker that came back with an older copy of its data is taken for outdated; and a
-//! client without a broker, since one that was stopping named nobody, not even itself (librdkafka's issue 5301).
+//! What librdkafka does not get out of by itself, and a new client, which knows nothing better, does: a partition that is
+//! not fetched although Kafka has records of it, since a broker that came back with an older copy of its data is taken for
+//! outdated; and a client without a broker, since one that was stopping named nobody, not even itself (its issue 5301).
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
 
 use super::claiming::Claimant;
-use super::consumer::{Consumer, subscribe};
+use super::consumer::{Consumer, close, subscribe};
 use super::{PartitionKey, ToConsumer, position};
 
-/// First time that a partition may stand still; doubled with each new client, since a slow network looks the same.
+/// How long a partition may stand still, or no broker answer, before there is a new client for it; doubled each time, since
+/// a slow network or a broker that is away looks the same.
 pub(super) const FIRST_PATIENCE: Duration = Duration::from_secs(30);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(600);
+/// Former clients that may still be closing when another one joins them.
+const FORMERS: usize = 3;
 
 /// Where each partition that is read stands, and since when.
 pub(super) struct Stalls {
@@ -22,10 +26,10 @@ pub(super) struct Stalls {
     patience: Duration,
     renewed_at: Option<Instant>,
     isolation: Isolation,
+    pub(super) formers: Vec<JoinHandle<()>>,
 }
 
-/// How long no broker has answered this client, and how long it may go on so: doubled with each new client, since a broker
-/// that is really away looks the same.
+/// How long no broker has answered, and how long that may go on.
 struct Isolation {
     since: Option<Instant>,
     patience: Duration,
@@ -34,14 +38,24 @@ struct Isolation {
 impl Default for Stalls {
     fn default() -> Self {
         let isolation = Isolation { since: None, patience: FIRST_PATIENCE };
-        Self { seen: HashMap::new(), patience: FIRST_PATIENCE, renewed_at: None, isolation }
+        Self {
+            seen: HashMap::new(),
+            patience: FIRST_PATIENCE,
+            renewed_at: None,
+            isolation,
+            formers: Vec::new(),
+        }
     }
 }
 
 impl Stalls {
     fn wait_longer(&mut self) {
-        self.patience = (self.patience * 2).min(LONGEST_PATIENCE);
+        self.patience = longer(self.patience);
     }
+}
+
+fn longer(patience: Duration) -> Duration {
+    (patience * 2).min(LONGEST_PATIENCE)
 }
 
 impl Isolation {
@@ -54,7 +68,7 @@ impl Isolation {
         let since = *self.since.get_or_insert(now);
         let is_due = now.duration_since(since) >= self.patience;
         if is_due {
-            *self = Self { since: Some(now), patience: (self.patience * 2).min(LONGEST_PATIENCE) };
+            *self = Self { since: Some(now), patience: longer(self.patience) };
         }
         is_due
     }
@@ -83,11 +97,16 @@ impl Consumer {
 
     /// Has a new client made when no broker has answered the present one for long.
     pub(super) fn watch_for_isolation(&mut self) -> anyhow::Result<()> {
-        if self.stalls.isolation.is_due(self.consumer.context().is_reachable(), Instant::now()) {
-            tracing::warn!("no broker has answered for long: making a new kafka client");
-            self.renew_client()?;
+        if !self.stalls.isolation.is_due(self.consumer.context().is_reachable(), Instant::now()) {
+            return Ok(());
         }
-        Ok(())
+        self.stalls.formers.retain(|former| !former.is_finished());
+        if self.stalls.formers.len() >= FORMERS {
+            tracing::warn!("no broker has answered for long, and former kafka clients are not closed yet");
+            return Ok(());
+        }
+        tracing::warn!("no broker has answered for long: making a new kafka client");
+        self.renew_client()
     }
 
     /// Kafka had records from `passed` up to `high` when it was asked. One that is read again only to be compared, and is
@@ -141,11 +160,11 @@ impl Consumer {
         self.stalls.renewed_at = Some(Instant::now());
         let consumer = Arc::new(subscribe(&self.settings, &self.health)?);
         self.claimant = Arc::new(self.claimant.with_client(Arc::clone(&consumer)));
-        // The former client leaves the group when nobody asks it anything any more. One that reaches nobody may take its
-        // time over that.
         let former = std::mem::replace(&mut self.consumer, consumer);
         former.context().retire();
-        std::thread::Builder::new().name("former kafka".to_owned()).spawn(move || drop(former))?;
+        // One that reaches nobody may take its time.
+        let closing = thread::Builder::new().name("former kafka".to_owned()).spawn(move || close(former))?;
+        self.stalls.formers.push(closing);
         Ok(())
     }
 }

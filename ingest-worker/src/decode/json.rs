@@ -42,8 +42,11 @@ fn no_object(text: &str, subject: &str, error: &serde_json::Error) -> Rejection 
             let sentence = format!("{subject} is {}, not a JSON object", kind(value));
             Rejection::new(RejectionClass::NotAnObject, sentence)
         }
-        Ok(_) => Rejection::new(RejectionClass::NotJson, format!("{subject} is not JSON: {error}")),
-        Err(error) => Rejection::new(RejectionClass::NotJson, format!("{subject} is not JSON: {error}")),
+        read => {
+            // The error of the first reader tells the same place in other words.
+            let error = read.err().map_or_else(|| error.to_string(), |error| error.to_string());
+            Rejection::new(RejectionClass::NotJson, format!("{subject} is not JSON: {error}"))
+        }
     }
 }
 

@@ -98,7 +98,7 @@ impl Normalizer {
     /// The body cannot be read, or fields are refused: all of them are listed.
     pub fn command(
         &self,
-        body: &Bytes,
+        body: &[u8],
         limits: &Limits,
         now: DateTime<Utc>,
         random: [u8; 16],
@@ -106,7 +106,9 @@ impl Normalizer {
         let Document { members, .. } = read(body, "body", limits.max_bytes)
             .map_err(|rejection| unreadable(&rejection, body.len(), limits))?;
         let bounds = self.limits.around(now);
-        let command = canonical::read(&members, body, limits.max_depth, &bounds).map_err(|refused| {
+        // A command waits for its commit; the body, which may be far more than its payload, does not wait with it.
+        let shared = Bytes::new();
+        let command = canonical::read(&members, &shared, limits.max_depth, &bounds).map_err(|refused| {
             CommandRefusal::Invalid(refused.into_iter().map(InvalidField::from).collect())
         })?;
         let occurred_at = command.occurred_at.unwrap_or(now);

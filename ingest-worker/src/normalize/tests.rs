@@ -46,12 +46,7 @@ fn become_of(normalizer: &Normalizer, record: &KafkaRecord) -> Result<AnalyticsE
 }
 
 fn post(body: &str) -> Result<AnalyticsEvent, CommandRefusal> {
-    normalizer().command(
-        &Bytes::copy_from_slice(body.as_bytes()),
-        &Limits::default(),
-        at("2025-12-01T00:00:00Z"),
-        [0xab; 16],
-    )
+    normalizer().command(body.as_bytes(), &Limits::default(), at("2025-12-01T00:00:00Z"), [0xab; 16])
 }
 
 const REGISTRATION: &str = r#"{"userId":"u-1","registeredAt":[2025,11,16,18,13,45,123456789]}"#;
@@ -177,8 +172,7 @@ fn a_command_that_cannot_be_read_says_where() {
     ] {
         assert_eq!(post(body), Err(CommandRefusal::Unreadable(sentence.to_owned())));
     }
-    let not_utf8 =
-        normalizer().command(&Bytes::from_static(b"\xff"), &Limits::default(), at(RECORD_TIME), [0; 16]);
+    let not_utf8 = normalizer().command(b"\xff", &Limits::default(), at(RECORD_TIME), [0; 16]);
     assert!(matches!(not_utf8, Err(CommandRefusal::Unreadable(_))));
 }
 
@@ -209,7 +203,7 @@ fn a_command_hears_of_every_refused_field_at_once() {
 #[test]
 fn a_command_is_held_to_the_limits() {
     let refused = |body: &str, limits: Limits| match normalizer().command(
-        &Bytes::copy_from_slice(body.as_bytes()),
+        body.as_bytes(),
         &limits,
         at(RECORD_TIME),
         [0; 16],
@@ -280,7 +274,7 @@ proptest! {
 
     #[test]
     fn no_bytes_bring_a_command_down(body in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = normalizer().command(&body.into(), &Limits::default(), at(RECORD_TIME), [0; 16]);
+        let _ = normalizer().command(&body, &Limits::default(), at(RECORD_TIME), [0; 16]);
     }
 
     #[test]

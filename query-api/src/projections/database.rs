@@ -99,13 +99,14 @@ impl Database {
     pub async fn snapshot(&self) -> Result<Snapshot, QueryFailure> {
         self.standing.admit()?;
         // Those that were idle may have died with their server: beginning tells, and closes them.
-        for _ in 0..self.pool.options().get_max_connections() {
-            match Snapshot::begin(self.connection().await?).await {
-                Err(QueryFailure::Away(_)) => {}
-                begun => return begun,
+        for _ in 0..=self.pool.options().get_max_connections() {
+            match timeout(PATIENCE, Snapshot::begin(self.connection().await?)).await {
+                Ok(Err(QueryFailure::Away(_))) => {}
+                Ok(begun) => return begun,
+                Err(_) => return Err(QueryFailure::Away("no answer from PostgreSQL within 2 s".to_owned())),
             }
         }
-        Snapshot::begin(self.connection().await?).await
+        Err(QueryFailure::Away("PostgreSQL ends each connection at once".to_owned()))
     }
 
     async fn connection(&self) -> Result<PoolConnection<Postgres>, QueryFailure> {

@@ -9,8 +9,7 @@ use super::InvalidEvent;
 const NUMERIC_MAX_INTEGER_DIGITS: i64 = 131_072;
 const NUMERIC_MAX_FRACTION_DIGITS: i64 = 16_383;
 
-/// What the producer said: the text of a JSON object that `jsonb` accepts, every digit of every number kept. It is not
-/// copied out of what it came in.
+/// What the producer said: the text of a JSON object that `jsonb` accepts, every digit of every number kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload {
     /// From brace to brace.
@@ -20,8 +19,8 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// `json` is the text of one value without space around it, and a part of `whole`, which lives on as long as the payload.
-    /// That it is JSON is known already; what `jsonb` refuses beyond the grammar is refused here.
+    /// `json` is the text of one value without space around it. Where it is a part of `whole` it is shared and not copied,
+    /// and all of `whole` lives on with it. That it is JSON is known already; what `jsonb` refuses beyond is refused here.
     ///
     /// # Errors
     /// Not an object, nested deeper than `max_depth` (the object itself is level 1), U+0000 in a string or a key, half
@@ -36,11 +35,7 @@ impl Payload {
         Ok(Self { object, added: String::new() })
     }
 
-    /// What [`Payload::new`] refuses.
-    ///
-    /// # Errors
-    /// The same.
-    pub fn check(json: &str, max_depth: u16) -> Result<(), InvalidEvent> {
+    fn check(json: &str, max_depth: u16) -> Result<(), InvalidEvent> {
         match json.as_bytes().first() {
             Some(b'{') => {}
             Some(b'[') => return Err(InvalidEvent::PayloadNotObject { found: "an array" }),

@@ -21,19 +21,20 @@ pub(super) async fn stopped_and_killed(scene: &mut Scene) -> Result<()> {
     let mut worker = scene.start(scene.settings())?;
     worker.ready().await?;
     for round in 1..=scene.rounds {
-        for (verb, long) in [("stop-kafka", 30), ("kill-kafka", 10)] {
+        for (verb, long) in [("stop-kafka", 100), ("kill-kafka", 10)] {
             let survived = outage(scene, &worker, verb, Duration::from_secs(long)).await;
             survived.with_context(|| format!("round {round}, {verb}; {}", worker.last_lines()))?;
             ensure!(worker.process().is_running()?, "the worker ended; {}", worker.last_lines());
         }
+        // After half a minute and after another whole one; whether it helps cannot be known beforehand.
+        let renewed = worker.log_lines("making a new kafka client")?;
+        ensure!(renewed == 2 * usize::try_from(round)?, "round {round}: {renewed} new clients");
     }
     worker.terminate(DRAIN).await
 }
 
 /// On its way down a broker is no member of its own cluster any more, but still answers.
 pub(super) async fn stops_while_asked(scene: &mut Scene) -> Result<()> {
-    // A client that has nobody left to ask is replaced after half a minute.
-    scene.bounds.recovery = Duration::from_secs(60);
     let mut settings = scene.settings();
     let often = "ANALYTICS_KAFKA_PROPERTY_TOPIC_METADATA_REFRESH_INTERVAL_MS";
     settings.insert(often.to_owned(), "10".to_owned());

@@ -11,7 +11,7 @@ use super::{NO_HINDRANCE, Scenario};
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "broker-away",
-        what: "The broker stops for half a minute, then dies: the worker says so, waits idly and goes on by itself.",
+        what: "The broker stops for more than a minute, then dies: the worker says so, waits idly and goes on by itself.",
         rounds_quick: 0,
         rounds_full: 2,
         alone: true,
@@ -20,7 +20,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "broker-stops-while-asked",
-        what: "The broker stops while its clients ask who is there, and names nobody, not even itself: they find it again.",
+        what: "The broker stops while its clients ask who is there, and names not even itself: they find it again.",
         rounds_quick: 1,
         rounds_full: 5,
         alone: true,

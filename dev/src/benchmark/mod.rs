@@ -89,8 +89,8 @@ fn named(order: Order) -> &'static str {
     }
 }
 
-/// Live records of the density of a million in six days, random ones over all six, each of which becomes an event: what is there already is measured by
-/// the replays.
+/// Live records of the density of a million in six days, random ones over all six, each of which becomes an event: what is
+/// there already is measured by the replays.
 fn load(records: usize, order: Order) -> Result<Vec<LoadRecord>> {
     let until = clock::now();
     let of_a_million = TimeDelta::days(DAYS_OF_A_MILLION);

@@ -89,11 +89,7 @@ mod tests {
     }
 
     fn cursor(next_offset: i64, last: Option<&KafkaRecord>) -> Cursor {
-        let last = last.map(|record| LastRecord {
-            offset: record.offset,
-            fingerprint: record.fingerprint(),
-            timestamp: None,
-        });
+        let last = last.map(LastRecord::of);
         Cursor::new(Claim { epoch: 7, incarnation: 1, start_offset: 0, next_offset, last })
     }
 

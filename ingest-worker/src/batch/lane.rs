@@ -185,10 +185,8 @@ impl Lane {
             let run_ends = records.peek().is_none_or(|next| !next.is_of(key));
             let last = run_ends.then(|| LastRecord::of(&record));
             let fate = fate(&record);
-            let range = match range {
-                Some(range) => range,
-                None => *range.insert(self.batch.range(key, cursor.claim(), gap.unwrap_or(record.offset))),
-            };
+            let from = gap.unwrap_or(record.offset);
+            let range = *range.get_or_insert_with(|| self.batch.range(key, cursor.claim(), from));
             self.batch.push(range, record, fate);
             if let Some(last) = last {
                 self.batch.note_last(range, last);

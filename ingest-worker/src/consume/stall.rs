@@ -37,14 +37,19 @@ struct Isolation {
 
 impl Default for Stalls {
     fn default() -> Self {
-        let isolation = Isolation { since: None, patience: FIRST_PATIENCE };
         Self {
             seen: HashMap::new(),
             patience: FIRST_PATIENCE,
             renewed_at: None,
-            isolation,
+            isolation: Isolation::default(),
             formers: Vec::new(),
         }
+    }
+}
+
+impl Default for Isolation {
+    fn default() -> Self {
+        Self { since: None, patience: FIRST_PATIENCE }
     }
 }
 
@@ -62,7 +67,7 @@ impl Isolation {
     /// Whether it is time for a new client.
     fn is_due(&mut self, is_reachable: bool, now: Instant) -> bool {
         if is_reachable {
-            *self = Self { since: None, patience: FIRST_PATIENCE };
+            *self = Self::default();
             return false;
         }
         let since = *self.since.get_or_insert(now);
@@ -190,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_client_without_a_broker_is_given_up_later_each_time_until_one_answers() {
-        let mut isolation = Stalls::default().isolation;
+        let mut isolation = Isolation::default();
         let start = Instant::now();
         let mut due_at = Vec::new();
         for second in 0..2_500 {

@@ -43,8 +43,8 @@ fn no_object(text: &str, subject: &str, error: &serde_json::Error) -> Rejection 
             Rejection::new(RejectionClass::NotAnObject, sentence)
         }
         read => {
-            // The error of the first reader tells the same place in other words.
-            let error = read.err().map_or_else(|| error.to_string(), |error| error.to_string());
+            // What is wrong with the text itself, rather than with reading it as an object.
+            let error = read.as_ref().err().unwrap_or(error);
             Rejection::new(RejectionClass::NotJson, format!("{subject} is not JSON: {error}"))
         }
     }

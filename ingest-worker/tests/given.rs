@@ -194,7 +194,7 @@ pub struct Records {
 impl Records {
     pub fn event(self, partition: i32, draft: &Draft) -> Self {
         let event = draft.make();
-        let value = event.payload().pieces().concat();
+        let value = event.payload().to_string().into_bytes();
         self.push(partition, Some(value), Fate::Event(event))
     }
 
@@ -250,7 +250,7 @@ fn a_record(partition: i32, offset: i64, epoch: i64, value: Option<Vec<u8>>) -> 
         partition,
         offset,
         timestamp: Some(RecordTimestamp { at: instant(NOON), kind: TimestampKind::CreateTime }),
-        key: Some(b"k\0\xff".to_vec()),
+        key: Some(Bytes::from_static(b"k\0\xff")),
         value: value.map(Bytes::from),
         headers: vec![("trace\0id".to_owned(), Some(vec![0, 255])), ("none".to_owned(), None)],
         epoch,

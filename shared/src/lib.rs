@@ -6,3 +6,4 @@
 pub mod analytics;
 pub mod bucket;
 pub mod instant;
+pub mod json;

@@ -4,11 +4,12 @@
 mod json;
 mod rejection;
 
-pub use json::{Document, Members, is_null, kind, read, text};
+pub use json::read;
 pub use rejection::{Rejection, RejectionClass};
 
 use bytes::Bytes;
-use shared::analytics::Payload;
+use shared::analytics::Storable;
+use shared::json::Members;
 
 use crate::consume::KafkaRecord;
 
@@ -44,8 +45,7 @@ impl Default for Limits {
 pub struct Envelope<'r> {
     record: &'r KafkaRecord,
     value: &'r Bytes,
-    document: Payload,
-    members: Members<'r>,
+    object: Storable<'r>,
 }
 
 impl<'r> Envelope<'r> {
@@ -61,16 +61,16 @@ impl<'r> Envelope<'r> {
         self.value
     }
 
-    /// The whole object, as it was written.
+    /// The whole object.
     #[must_use]
-    pub fn document(&self) -> &Payload {
-        &self.document
+    pub fn object(&self) -> &Storable<'r> {
+        &self.object
     }
 
     /// The value's members, one level deep.
     #[must_use]
     pub fn members(&self) -> &Members<'r> {
-        &self.members
+        self.object.members()
     }
 
     /// The text of the last header of this name; none if there is none or it is null.
@@ -106,9 +106,8 @@ fn without_value(record: &KafkaRecord) -> Decoded<'_> {
 }
 
 fn open<'r>(record: &'r KafkaRecord, value: &'r Bytes, limits: &Limits) -> Result<Envelope<'r>, Rejection> {
-    let Document { text, members } = read(value, "value", limits.max_bytes)?;
-    let document = Payload::new(text, value, limits.max_depth)?;
-    Ok(Envelope { record, value, document, members })
+    let object = Storable::new(read(value, "value", limits.max_bytes)?, limits.max_depth)?;
+    Ok(Envelope { record, value, object })
 }
 
 #[cfg(test)]

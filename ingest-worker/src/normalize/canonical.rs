@@ -7,10 +7,11 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use shared::analytics::{Actor, EventType, InvalidEvent, Payload, Source, Tenant};
+use shared::json::{Members, kind, text};
 use uuid::Uuid;
 
 use super::{Bounds, InvalidField, timestamp};
-use crate::decode::{Members, Rejection, RejectionClass, kind, text};
+use crate::decode::{Rejection, RejectionClass};
 
 /// A canonical event's fields, each checked.
 pub struct Canonical {
@@ -102,7 +103,7 @@ pub fn actor_of(members: &Members<'_>) -> Option<Actor> {
 }
 
 fn actor_in(payload: &RawValue) -> Option<Actor> {
-    actor_of(&Members::of(payload).ok()?)
+    actor_of(&Members::of(payload.get()).ok()?)
 }
 
 fn keep<T>(result: Result<T, Refused>, refused: &mut Vec<Refused>) -> Option<T> {
@@ -156,7 +157,7 @@ fn optional<T>(
 
 /// A string that is none is one that cannot be decoded.
 fn not_text(value: &RawValue) -> &'static str {
-    match kind(value) {
+    match kind(value.get()) {
         "a string" => "a string with half of a UTF-16 surrogate pair",
         other => other,
     }

@@ -10,10 +10,11 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use shared::analytics::AnalyticsEvent;
 use shared::instant;
+use shared::json::text;
 
 use super::tests::normalizer;
 use crate::consume::{KafkaRecord, RecordTimestamp, TimestampKind};
-use crate::decode::{Decoded, Limits, Rejection, decode, text};
+use crate::decode::{Decoded, Limits, Rejection, decode};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -123,7 +124,7 @@ impl GoldenRecord {
             partition: self.partition,
             offset: self.offset,
             timestamp: Some(RecordTimestamp { at: self.timestamp, kind: TimestampKind::CreateTime }),
-            key: self.key.clone().map(String::into_bytes).or(self.key_base64.as_ref().map(base64)),
+            key: self.key.clone().map(Bytes::from).or(self.key_base64.as_ref().map(base64).map(Bytes::from)),
             value: value.or(text).or(self.value_base64.as_ref().map(base64)).map(Bytes::from),
             headers: self
                 .headers

@@ -12,11 +12,11 @@ use std::fmt;
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use shared::analytics::{AnalyticsEvent, EventId, EventParts, Tenant};
+use shared::analytics::{AnalyticsEvent, EventId, EventParts, Payload, Tenant};
 use shared::instant;
 
 use crate::consume::KafkaRecord;
-use crate::decode::{Document, Envelope, Limits, Rejection, RejectionClass, read};
+use crate::decode::{Envelope, Limits, Rejection, RejectionClass, read};
 use canonical::Canonical;
 use rules::Recognized;
 
@@ -103,7 +103,7 @@ impl Normalizer {
         now: DateTime<Utc>,
         random: [u8; 16],
     ) -> Result<AnalyticsEvent, CommandRefusal> {
-        let Document { members, .. } = read(body, "body", limits.max_bytes)
+        let members = read(body, "body", limits.max_bytes)
             .map_err(|rejection| unreadable(&rejection, body.len(), limits))?;
         let bounds = self.limits.around(now);
         // A command waits for its commit; the body, which may be far more than its payload, does not wait with it.
@@ -129,7 +129,12 @@ fn upstream(rule: &Rule, envelope: &Envelope<'_>, bounds: &Bounds) -> Result<Ana
         occurred_at,
         tenant: tenant(envelope)?,
         actor: canonical::actor_of(members),
-        payload: envelope.document().clone().with_member(rule.added_field(), &instant::format(occurred_at)),
+        payload: Payload::with_member(
+            envelope.object(),
+            envelope.value(),
+            rule.added_field(),
+            &instant::format(occurred_at),
+        ),
     }))
 }
 

@@ -6,9 +6,10 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 use shared::analytics::{EventType, InvalidEvent, Source};
+use shared::json::{Members, kind, text};
 
 use super::canonical;
-use crate::decode::{Members, Rejection, RejectionClass, kind, text};
+use crate::decode::{Rejection, RejectionClass};
 
 /// How the messages of all upstreams become events, in the order in which they are tried.
 #[derive(Debug, Clone)]
@@ -278,7 +279,7 @@ fn key_value<'r>(field: &str, members: &Members<'r>) -> Result<Cow<'r, str>, Rej
         }
         Some(key) => Ok(key),
         None if whole.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Cow::Borrowed(value.get())),
-        None => refuse(RejectionClass::InvalidField, kind(value)),
+        None => refuse(RejectionClass::InvalidField, kind(value.get())),
     }
 }
 
@@ -293,7 +294,7 @@ fn is_uuid(text: &str) -> bool {
 
 /// The first names, where they look like names: anything else might be what somebody wrote.
 fn listed(members: &Members<'_>) -> String {
-    let is_name = |name: &&str| {
+    let is_name = |name: &Cow<'_, str>| {
         (1..=30).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
     };

@@ -66,7 +66,7 @@ fn a_prefix_is_taken_off_before_rules_are_looked_up() {
 fn an_upstream_id_does_not_depend_on_the_position() {
     let record = a_record("iam.user.registered", REGISTRATION);
     let mut elsewhere = record.clone();
-    (elsewhere.offset, elsewhere.partition, elsewhere.key) = (900, 3, Some(b"k".to_vec()));
+    (elsewhere.offset, elsewhere.partition, elsewhere.key) = (900, 3, Some(Bytes::from_static(b"k")));
     elsewhere.value = Some(format!("  {REGISTRATION}\n").into());
     let (here, there) =
         (become_of(&normalizer(), &record).unwrap(), become_of(&normalizer(), &elsewhere).unwrap());
@@ -84,7 +84,7 @@ fn an_id_made_of_the_position_depends_on_all_of_it() {
     variants[1].topic = "other".into();
     variants[2].partition = 1;
     variants[3].offset = 8;
-    variants[4].key = Some(Vec::new());
+    variants[4].key = Some(Bytes::new());
     variants[5].timestamp = None;
     variants[6].value = record.value.as_ref().map(|value| [value, &b" "[..]].concat().into());
     let id = |record: &KafkaRecord| become_of(&normalizer(), record).unwrap().id().to_string();

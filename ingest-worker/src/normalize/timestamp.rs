@@ -5,8 +5,7 @@
 
 use chrono::{DateTime, Datelike as _, NaiveDate, NaiveDateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
-
-use crate::decode::{kind, text};
+use shared::json::{kind, text};
 
 /// Integers above are milliseconds, the others seconds: as seconds this is the year 5138, as milliseconds 1973.
 const LARGEST_EPOCH_SECOND: i64 = 100_000_000_000;
@@ -24,7 +23,7 @@ pub fn parse(value: &RawValue) -> Result<DateTime<Utc>, String> {
         Some(b'[') => array(raw),
         Some(b'"') => text(value).as_deref().and_then(date_time),
         Some(b'-' | b'0'..=b'9') => epoch(raw),
-        _ => return Err(format!("is {}", kind(value))),
+        _ => return Err(format!("is {}", kind(value.get()))),
     };
     let written_with_four_digits = instant.filter(|at| (1..=9999).contains(&at.year()));
     written_with_four_digits.ok_or_else(|| format!("is {}", quoted(raw)))

@@ -2,7 +2,7 @@
 //! The client library has no encoder for it.
 
 use chrono::{DateTime, Utc};
-use shared::analytics::AnalyticsEvent;
+use shared::analytics::{AnalyticsEvent, Payload};
 
 /// The columns in the order in which [`CopyBuffer::push`] writes them; `ingested_at` takes its default, the start of the
 /// transaction.
@@ -42,9 +42,7 @@ impl CopyBuffer {
         self.field(event.source().as_str().as_bytes());
         self.field(&micros(event.occurred_at()).to_be_bytes());
         self.optional(event.tenant().map(|tenant| tenant.as_str().as_bytes()));
-        self.length(event.payload().size() + 1);
-        self.bytes.push(JSONB_VERSION);
-        event.payload().pieces().iter().for_each(|piece| self.bytes.extend_from_slice(piece));
+        self.payload(event.payload());
         self.optional(event.actor().map(|actor| actor.as_str().as_bytes()));
     }
 
@@ -75,6 +73,17 @@ impl CopyBuffer {
         self.bytes.extend_from_slice(bytes);
     }
 
+    fn payload(&mut self, payload: &Payload) {
+        self.length(0); // Until it is known.
+        let start = self.bytes.len();
+        self.bytes.push(JSONB_VERSION);
+        payload.append_to(&mut self.bytes);
+        let length = encoded(self.bytes.len() - start);
+        if let Some(place) = self.bytes.get_mut(start - length.len()..start) {
+            place.copy_from_slice(&length);
+        }
+    }
+
     fn optional(&mut self, bytes: Option<&[u8]>) {
         match bytes {
             Some(bytes) => self.field(bytes),
@@ -83,8 +92,7 @@ impl CopyBuffer {
     }
 
     fn length(&mut self, length: usize) {
-        // Records are bounded far below 2 GiB; a longer one would be refused by PostgreSQL as malformed.
-        self.bytes.extend_from_slice(&i32::try_from(length).unwrap_or(i32::MAX).to_be_bytes());
+        self.bytes.extend_from_slice(&encoded(length));
     }
 }
 
@@ -92,6 +100,11 @@ impl Default for CopyBuffer {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Records are bounded far below 2 GiB; a longer one would be refused by PostgreSQL as malformed.
+fn encoded(length: usize) -> [u8; 4] {
+    i32::try_from(length).unwrap_or(i32::MAX).to_be_bytes()
 }
 
 fn micros(at: DateTime<Utc>) -> i64 {

@@ -1,213 +1,114 @@
+mod order;
+mod storable;
+
 use std::fmt;
 
 use bytes::Bytes;
-use memchr::memchr2;
 
 use super::InvalidEvent;
-
-/// Digits that PostgreSQL's `numeric`, and so `jsonb`, keeps before and after the decimal point.
-const NUMERIC_MAX_INTEGER_DIGITS: i64 = 131_072;
-const NUMERIC_MAX_FRACTION_DIGITS: i64 = 16_383;
+use crate::json::{Members, kind};
+use order::{Place, sorted};
+pub use storable::Storable;
 
 /// What the producer said: the text of a JSON object that `jsonb` accepts, every digit of every number kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload {
     /// From brace to brace.
     object: Bytes,
-    /// Members that were added, each after its comma where it needs one.
-    added: String,
+    /// A member that was added, if any.
+    added: Box<[u8]>,
+    /// The members in the order in which they go to PostgreSQL; empty: as they are written, the added one last.
+    order: Box<[Place]>,
 }
 
 impl Payload {
-    /// `json` is the text of one value without space around it. Where it is a part of `whole` it is shared and not copied,
-    /// and all of `whole` lives on with it. That it is JSON is known already; what `jsonb` refuses beyond is refused here.
+    /// Of a text that is known to be one JSON value. Where it is a part of `whole` it is shared and not copied, and all of
+    /// `whole` lives on with it.
     ///
     /// # Errors
-    /// Not an object, nested deeper than `max_depth` (the object itself is level 1), U+0000 in a string or a key, half
-    /// of a surrogate pair, or a number outside `numeric`.
+    /// It is no object, or as [`Storable::new`] says.
     pub fn new(json: &str, whole: &Bytes, max_depth: u16) -> Result<Self, InvalidEvent> {
-        Self::check(json, max_depth)?;
-        let object = if whole.as_ptr_range().contains(&json.as_ptr()) {
-            whole.slice_ref(json.as_bytes())
-        } else {
-            Bytes::copy_from_slice(json.as_bytes())
-        };
-        Ok(Self { object, added: String::new() })
+        let not_object = |_| InvalidEvent::PayloadNotObject { found: kind(json) };
+        let members = Members::of(json).map_err(not_object)?;
+        Ok(Self::with(&Storable::new(members, max_depth)?, whole, None))
     }
 
-    fn check(json: &str, max_depth: u16) -> Result<(), InvalidEvent> {
-        match json.as_bytes().first() {
-            Some(b'{') => {}
-            Some(b'[') => return Err(InvalidEvent::PayloadNotObject { found: "an array" }),
-            Some(b'"') => return Err(InvalidEvent::PayloadNotObject { found: "a string" }),
-            Some(b't' | b'f') => return Err(InvalidEvent::PayloadNotObject { found: "a boolean" }),
-            Some(b'n') => return Err(InvalidEvent::PayloadNotObject { found: "null" }),
-            _ => return Err(InvalidEvent::PayloadNotObject { found: "a number" }),
+    /// Of an object and one more member. Should the name be there already, this one wins, as the last always does in
+    /// `jsonb`. The object is shared as in [`Payload::new`].
+    #[must_use]
+    pub fn with_member(object: &Storable<'_>, whole: &Bytes, name: &str, value: &str) -> Self {
+        Self::with(object, whole, Some((name, value)))
+    }
+
+    fn with(object: &Storable<'_>, whole: &Bytes, member: Option<(&str, &str)>) -> Self {
+        let members = object.members();
+        let text = members.text();
+        let added = member.map_or_else(Vec::new, |(name, value)| quoted(name, value));
+        let behind = text.len()..text.len() + added.len();
+        let order = sorted(members, member.map(|(name, _)| (name.into(), behind)));
+        let is_part = whole.as_ptr_range().contains(&text.as_ptr());
+        let object =
+            if is_part { whole.slice_ref(text.as_bytes()) } else { Bytes::copy_from_slice(text.as_bytes()) };
+        Self { object, added: added.into(), order }
+    }
+
+    /// Appends the JSON text, as `jsonb` will take it.
+    pub fn append_to(&self, text: &mut Vec<u8>) {
+        if self.order.is_empty() {
+            let (_, open) = self.object.split_last().unwrap_or((&b'}', b"{"));
+            text.extend_from_slice(open);
+            if !self.added.is_empty() && open.trim_ascii_end() != b"{" {
+                text.push(b',');
+            }
+            text.extend_from_slice(&self.added);
         }
-        Scan { bytes: json.as_bytes(), at: 0 }.run(max_depth)
+        for (index, place) in self.order.iter().enumerate() {
+            text.push(if index == 0 { b'{' } else { b',' });
+            text.extend_from_slice(place.of(&self.object, &self.added));
+        }
+        text.push(b'}');
     }
 
-    /// Adds a member at the end. Should the name be there already, this one wins, as the last always does in `jsonb`.
-    #[must_use]
-    pub fn with_member(mut self, name: &str, value: &str) -> Self {
-        let is_empty = self.added.is_empty() && self.open().trim_ascii_end().len() == 1;
-        let separator = if is_empty { "" } else { "," };
-        self.added += &[separator, &quoted(name), ":", &quoted(value)].concat();
-        self
-    }
-
-    /// The JSON text, as `jsonb` will take it, in pieces.
-    #[must_use]
-    pub fn pieces(&self) -> [&[u8]; 3] {
-        [self.open(), self.added.as_bytes(), b"}"]
-    }
-
-    /// Bytes of the text.
+    /// Bytes of memory for the text.
     #[must_use]
     pub fn size(&self) -> usize {
         self.object.len() + self.added.len()
-    }
-
-    /// The object but for its closing brace.
-    fn open(&self) -> &[u8] {
-        self.object.split_last().map_or(&[], |(_, open)| open)
     }
 }
 
 impl fmt::Display for Payload {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&String::from_utf8_lossy(&self.pieces().concat()))
+        let mut text = Vec::with_capacity(self.size() + 1);
+        self.append_to(&mut text);
+        formatter.write_str(&String::from_utf8_lossy(&text))
     }
 }
 
-fn quoted(text: &str) -> String {
-    serde_json::to_string(text).unwrap_or_default() // Only a value's own `Serialize` can fail, and this one does not.
-}
-
-/// One walk over text that is known to be JSON.
-struct Scan<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Scan<'_> {
-    fn run(mut self, max_depth: u16) -> Result<(), InvalidEvent> {
-        let mut depth = 0_u16;
-        while let Some(byte) = self.peek() {
-            match byte {
-                b'{' | b'[' => {
-                    depth = depth.saturating_add(1);
-                    if depth > max_depth {
-                        return Err(InvalidEvent::PayloadDepth { max: max_depth });
-                    }
-                    self.at += 1;
-                }
-                b'}' | b']' => {
-                    depth = depth.saturating_sub(1);
-                    self.at += 1;
-                }
-                b'"' => self.string()?,
-                b'-' | b'0'..=b'9' => self.number()?,
-                _ => self.at += 1,
-            }
-        }
-        Ok(())
+/// `"name":"value"`
+fn quoted(name: &str, value: &str) -> Vec<u8> {
+    let mut member = Vec::with_capacity(name.len() + value.len() + 5);
+    for (text, behind) in [(name, &b":"[..]), (value, b"")] {
+        // Only a value's own `Serialize` and the writer can fail, and these do not.
+        serde_json::to_writer(&mut member, text).unwrap_or_default();
+        member.extend_from_slice(behind);
     }
-
-    fn peek(&self) -> Option<u8> {
-        self.bytes.get(self.at).copied()
-    }
-
-    fn string(&mut self) -> Result<(), InvalidEvent> {
-        self.at += 1;
-        while let Some(plain) = memchr2(b'"', b'\\', self.bytes.get(self.at..).unwrap_or_default()) {
-            self.at += plain;
-            match (self.peek(), self.bytes.get(self.at + 1)) {
-                (Some(b'"'), _) => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                (_, Some(b'u')) => self.unicode_escape()?,
-                _ => self.at += 2,
-            }
-        }
-        Ok(())
-    }
-
-    /// Stands on the backslash of `\uXXXX`.
-    fn unicode_escape(&mut self) -> Result<(), InvalidEvent> {
-        let unit = self.code_unit(self.at);
-        match unit {
-            Some(0) => Err(InvalidEvent::NulCharacter { field: "payload" }),
-            Some(0xd800..=0xdbff) if matches!(self.code_unit(self.at + 6), Some(0xdc00..=0xdfff)) => {
-                self.at += 12;
-                Ok(())
-            }
-            Some(0xd800..=0xdfff) => Err(InvalidEvent::LoneSurrogate { escape: self.text(self.at, 6) }),
-            _ => {
-                self.at += 6;
-                Ok(())
-            }
-        }
-    }
-
-    fn code_unit(&self, at: usize) -> Option<u16> {
-        let escape = self.bytes.get(at..at + 6)?;
-        let digits = std::str::from_utf8(escape.strip_prefix(b"\\u")?).ok()?;
-        u16::from_str_radix(digits, 16).ok()
-    }
-
-    fn number(&mut self) -> Result<(), InvalidEvent> {
-        let start = self.at;
-        while matches!(self.peek(), Some(b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9')) {
-            self.at += 1;
-        }
-        let number = self.bytes.get(start..self.at).unwrap_or_default();
-        // Few digits and no exponent: by far most numbers.
-        let plain = number.len() <= 100 && !number.iter().any(|byte| matches!(byte, b'e' | b'E'));
-        if plain || fits_numeric(number) {
-            Ok(())
-        } else {
-            Err(InvalidEvent::NumberRange { number: self.text(start, number.len().min(40)) })
-        }
-    }
-
-    fn text(&self, at: usize, length: usize) -> String {
-        String::from_utf8_lossy(self.bytes.get(at..at + length).unwrap_or_default()).into_owned()
-    }
-}
-
-/// PostgreSQL's own limits, by the rules of `numeric_in`: digits before the point after shifting by the exponent, and
-/// the scale, which counts written zeros too.
-fn fits_numeric(number: &[u8]) -> bool {
-    let number = number.strip_prefix(b"-").unwrap_or(number);
-    let split = number.iter().position(|byte| matches!(byte, b'e' | b'E')).unwrap_or(number.len());
-    let (mantissa, exponent) = number.split_at(split);
-    let exponent = match exponent.get(1..).map(|digits| String::from_utf8_lossy(digits).parse::<i64>()) {
-        None => 0,
-        Some(Ok(exponent)) if exponent.abs() < i64::from(i32::MAX) / 2 => exponent,
-        Some(_) => return false,
-    };
-    let point = mantissa.iter().position(|byte| *byte == b'.').unwrap_or(mantissa.len());
-    let (integer, fraction) = mantissa.split_at(point);
-    let fraction = fraction.get(1..).unwrap_or_default();
-    let length = |digits: &[u8]| i64::try_from(digits.len()).unwrap_or(i64::MAX);
-    if length(fraction) - exponent > NUMERIC_MAX_FRACTION_DIGITS {
-        return false;
-    }
-    let first_digit = integer.iter().chain(fraction).position(|byte| *byte != b'0');
-    first_digit.is_none_or(|zeros| {
-        let leading = length(integer) - i64::try_from(zeros).unwrap_or(i64::MAX);
-        leading + exponent <= NUMERIC_MAX_INTEGER_DIGITS
-    })
+    member
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
     use super::*;
 
     fn payload(text: &str) -> Result<Payload, InvalidEvent> {
         Payload::new(text, &Bytes::new(), 128)
+    }
+
+    fn with_member(text: &str, name: &str, value: &str) -> String {
+        let object = Storable::new(Members::of(text).unwrap(), 128).unwrap();
+        Payload::with_member(&object, &Bytes::new(), name, value).to_string()
     }
 
     #[test]
@@ -215,7 +116,8 @@ mod tests {
         let deep = format!("{{\"a\":{}1{}}}", "[".repeat(127), "]".repeat(127));
         let texts = [
             "{}",
-            r#"{"n":1e400,"z":-0,"x":1.10}"#,
+            "{ }",
+            r#"{"n":1e400,"x":1.10,"z":-0}"#,
             r#"{"a":1,"a":2}"#,
             r#"{"s":"\ud83d\ude00 \\u0000"}"#,
             &deep,
@@ -223,6 +125,30 @@ mod tests {
         for text in texts {
             assert_eq!(payload(text).unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn members_come_in_the_order_in_which_jsonb_keeps_them() {
+        for (text, expected) in [
+            (r#"{"bb":1,"b":2,"a":3}"#, r#"{"a":3,"b":2,"bb":1}"#),
+            (r#"{ "bb" : [1, 2] , "a" :"x, }" }"#, r#"{"a" :"x, }","bb" : [1, 2]}"#),
+            // The last of a name stays the last, also where only one of them is written with an escape.
+            (r#"{"b":1,"a":2,"b":3}"#, r#"{"a":2,"b":1,"b":3}"#),
+            (r#"{"b":0,"\u0061":1,"a":2}"#, r#"{"\u0061":1,"a":2,"b":0}"#),
+            (r#"{"b":0,"a":1,"\u0061":2}"#, r#"{"a":1,"\u0061":2,"b":0}"#),
+            // By bytes of UTF-8.
+            (r#"{"éé":1,"zzz":2}"#, r#"{"zzz":2,"éé":1}"#),
+        ] {
+            assert_eq!(payload(text).unwrap().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn large_objects_stay_as_they_are() {
+        let many: Vec<_> = (0..65).rev().map(|number| format!("\"{number:02}\":0")).collect();
+        let text = format!("{{{}}}", many.join(","));
+        assert_eq!(payload(&text).unwrap().to_string(), text);
+        assert_eq!(with_member(&text, "k", "v"), format!("{{{},\"k\":\"v\"}}", many.join(",")));
     }
 
     #[test]
@@ -244,32 +170,57 @@ mod tests {
     }
 
     #[test]
-    fn the_borders_of_numeric_are_exact() {
-        for (number, fits) in [
-            ("1e131071", true),
-            ("1e131072", false),
-            ("0.001e131074", true),
-            ("0.001e131075", false),
-            ("1e-16383", true),
-            ("1e-16384", false),
-            ("1.5e-16382", true),
-            ("1.5e-16383", false),
-            ("0e131072", true),
-            ("1e99999999999999999999", false),
-        ] {
-            assert_eq!(fits_numeric(number.as_bytes()), fits, "{number}");
-        }
-    }
-
-    #[test]
-    fn a_member_is_added_at_the_end_of_any_object() {
+    fn a_member_is_added_to_any_object_and_wins() {
         for (text, expected) in [
             ("{}", r#"{"k":"v"}"#),
             ("{ }", r#"{ "k":"v"}"#),
             (r#"{"a":{}}"#, r#"{"a":{},"k":"v"}"#),
             (r#"{"a":"}"}"#, r#"{"a":"}","k":"v"}"#),
+            (r#"{"name":1}"#, r#"{"k":"v","name":1}"#),
+            (r#"{"k":1,"a":2}"#, r#"{"a":2,"k":1,"k":"v"}"#),
         ] {
-            assert_eq!(payload(text).unwrap().with_member("k", "v").to_string(), expected);
+            assert_eq!(with_member(text, "k", "v"), expected);
+        }
+        assert_eq!(with_member("{}", "\"", "\n"), r#"{"\"":"\n"}"#);
+    }
+
+    #[test]
+    fn a_part_is_shared_and_anything_else_is_copied() {
+        let whole = Bytes::from_static(br#"{"payload":{"b":1,"a":2}}"#);
+        let part = std::str::from_utf8(&whole[11..24]).unwrap();
+        let shared = Payload::new(part, &whole, 128).unwrap();
+        assert_eq!(shared.object.as_ptr(), part.as_ptr());
+        assert_eq!(shared, payload(part).unwrap());
+    }
+
+    /// A JSON object with few names, so that some come twice.
+    fn an_object() -> impl Strategy<Value = String> {
+        let value = prop_oneof![
+            any::<i64>().prop_map(|number| number.to_string()),
+            "[a-z\"\\\\{}\\[\\],:é ]{0,12}".prop_map(|text| Value::from(text).to_string()),
+            Just(r#"{"z":[1,{"b":"]"}],"a":null}"#.to_owned()),
+            Just(" true ".to_owned()),
+        ];
+        let name = "[abé\"\\\\]{0,3}|occurred_?[OoA][nt]".prop_map(|name| Value::from(name).to_string());
+        proptest::collection::vec((name, value), 0..20).prop_map(|members| {
+            let members: Vec<_> = members.iter().map(|(name, value)| format!("{name} :{value}")).collect();
+            format!("{{{}}}", members.join(", "))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn sorting_changes_no_meaning(text in an_object(), added in any::<bool>()) {
+            let mut meant: Value = serde_json::from_str(&text).unwrap();
+            let sent = if added {
+                meant["b"] = "v".into();
+                with_member(&text, "b", "v")
+            } else {
+                payload(&text).unwrap().to_string()
+            };
+            prop_assert_eq!(serde_json::from_str::<Value>(&sent).unwrap(), meant, "{}", sent);
+            let lengths: Vec<_> = Members::of(&sent).unwrap().names().map(|name| name.len()).collect();
+            prop_assert!(lengths.is_sorted(), "{}", sent);
         }
     }
 }

@@ -5,7 +5,7 @@ const RULE: &str = r#"{"name":"x","topics":["t"],"shape":{"present":["when","who
 
 fn key(value: &str) -> Result<String, RejectionClass> {
     let json = format!(r#"{{"who":{value}}}"#);
-    let members: Members<'_> = serde_json::from_str(&json).unwrap();
+    let members = Members::of(&json).unwrap();
     key_value("who", &members).map(Cow::into_owned).map_err(|rejection| rejection.class())
 }
 
@@ -69,7 +69,7 @@ fn a_table_with_a_fault_is_refused_with_the_rule_that_has_it() {
 #[test]
 fn another_upstream_is_another_entry_of_the_table() {
     let rules = Rules::parse(&format!("[{RULE}]")).unwrap();
-    let members: Members<'_> = serde_json::from_str(r#"{"when":1,"who":2}"#).unwrap();
+    let members = Members::of(r#"{"when":1,"who":2}"#).unwrap();
     for topic in ["t", "analytics.events"] {
         assert!(
             matches!(rules.recognize(topic, &members), Ok(Recognized::Upstream(rule)) if rule.event_type().as_str() == "e")
@@ -98,7 +98,7 @@ fn a_key_is_a_text_or_a_whole_number() {
 
 #[test]
 fn only_what_looks_like_a_name_is_repeated() {
-    let names = |json: &str| listed(&serde_json::from_str(json).unwrap());
+    let names = |json: &str| listed(&Members::of(json).unwrap());
     assert_eq!(names(r#"{"a":1,"b_2":2}"#), "a, b_2");
     assert_eq!(names(r#"{"ana@example.org":1}"#), "other members");
     assert_eq!(names(r#"{"ana@example.org":1,"a":1}"#), "a and others");

@@ -1,0 +1,185 @@
+use memchr::{memchr, memchr2};
+use serde_json::value::RawValue;
+
+use crate::analytics::InvalidEvent;
+use crate::json::Members;
+
+/// Digits that PostgreSQL's `numeric`, and so `jsonb`, keeps before and after the decimal point.
+const NUMERIC_MAX_INTEGER_DIGITS: i64 = 131_072;
+const NUMERIC_MAX_FRACTION_DIGITS: i64 = 16_383;
+
+/// A JSON object that `jsonb` accepts.
+#[derive(Debug)]
+pub struct Storable<'t>(Members<'t>);
+
+impl<'t> Storable<'t> {
+    /// That it is JSON is known already; what `jsonb` refuses beyond is refused here.
+    ///
+    /// # Errors
+    /// Nested deeper than `max_depth` (the object itself is level 1), U+0000 in a string or a key, half of a surrogate
+    /// pair, or a number outside `numeric`.
+    pub fn new(object: Members<'t>, max_depth: u16) -> Result<Self, InvalidEvent> {
+        if max_depth == 0 {
+            return Err(InvalidEvent::PayloadDepth { max: max_depth });
+        }
+        // In a string only what is escaped can be refused: mostly nothing is.
+        let has_escapes = memchr(b'\\', object.text().as_bytes()).is_some();
+        let is_harmless = |value: &RawValue| match value.get().as_bytes().first() {
+            Some(b'"') => !has_escapes,
+            Some(b't' | b'f' | b'n') => true,
+            _ => false,
+        };
+        for member in object.iter() {
+            for part in [member.written(), member.value()].into_iter().filter(|part| !is_harmless(part)) {
+                Scan { bytes: part.get().as_bytes(), at: 0 }.run(1, max_depth)?;
+            }
+        }
+        Ok(Self(object))
+    }
+
+    /// The members of the object.
+    #[must_use]
+    pub fn members(&self) -> &Members<'t> {
+        &self.0
+    }
+}
+
+/// One walk over text that is known to be JSON.
+struct Scan<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Scan<'_> {
+    fn run(mut self, mut depth: u16, max_depth: u16) -> Result<(), InvalidEvent> {
+        while let Some(byte) = self.peek() {
+            match byte {
+                b'{' | b'[' => {
+                    depth = depth.saturating_add(1);
+                    if depth > max_depth {
+                        return Err(InvalidEvent::PayloadDepth { max: max_depth });
+                    }
+                    self.at += 1;
+                }
+                b'}' | b']' => {
+                    depth = depth.saturating_sub(1);
+                    self.at += 1;
+                }
+                b'"' => self.string()?,
+                b'-' | b'0'..=b'9' => self.number()?,
+                _ => self.at += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    fn string(&mut self) -> Result<(), InvalidEvent> {
+        self.at += 1;
+        while let Some(plain) = memchr2(b'"', b'\\', self.bytes.get(self.at..).unwrap_or_default()) {
+            self.at += plain;
+            match (self.peek(), self.bytes.get(self.at + 1)) {
+                (Some(b'"'), _) => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                (_, Some(b'u')) => self.unicode_escape()?,
+                _ => self.at += 2,
+            }
+        }
+        Ok(())
+    }
+
+    /// Stands on the backslash of `\uXXXX`.
+    fn unicode_escape(&mut self) -> Result<(), InvalidEvent> {
+        let unit = self.code_unit(self.at);
+        match unit {
+            Some(0) => Err(InvalidEvent::NulCharacter { field: "payload" }),
+            Some(0xd800..=0xdbff) if matches!(self.code_unit(self.at + 6), Some(0xdc00..=0xdfff)) => {
+                self.at += 12;
+                Ok(())
+            }
+            Some(0xd800..=0xdfff) => Err(InvalidEvent::LoneSurrogate { escape: self.text(self.at, 6) }),
+            _ => {
+                self.at += 6;
+                Ok(())
+            }
+        }
+    }
+
+    fn code_unit(&self, at: usize) -> Option<u16> {
+        let escape = self.bytes.get(at..at + 6)?;
+        let digits = std::str::from_utf8(escape.strip_prefix(b"\\u")?).ok()?;
+        u16::from_str_radix(digits, 16).ok()
+    }
+
+    fn number(&mut self) -> Result<(), InvalidEvent> {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9')) {
+            self.at += 1;
+        }
+        let number = self.bytes.get(start..self.at).unwrap_or_default();
+        // Few digits and no exponent: by far most numbers.
+        let plain = number.len() <= 100 && !number.iter().any(|byte| matches!(byte, b'e' | b'E'));
+        if plain || fits_numeric(number) {
+            Ok(())
+        } else {
+            Err(InvalidEvent::NumberRange { number: self.text(start, number.len().min(40)) })
+        }
+    }
+
+    fn text(&self, at: usize, length: usize) -> String {
+        String::from_utf8_lossy(self.bytes.get(at..at + length).unwrap_or_default()).into_owned()
+    }
+}
+
+/// PostgreSQL's own limits, by the rules of `numeric_in`: digits before the point after shifting by the exponent, and
+/// the scale, which counts written zeros too.
+fn fits_numeric(number: &[u8]) -> bool {
+    let number = number.strip_prefix(b"-").unwrap_or(number);
+    let split = number.iter().position(|byte| matches!(byte, b'e' | b'E')).unwrap_or(number.len());
+    let (mantissa, exponent) = number.split_at(split);
+    let exponent = match exponent.get(1..).map(|digits| String::from_utf8_lossy(digits).parse::<i64>()) {
+        None => 0,
+        Some(Ok(exponent)) if exponent.abs() < i64::from(i32::MAX) / 2 => exponent,
+        Some(_) => return false,
+    };
+    let point = mantissa.iter().position(|byte| *byte == b'.').unwrap_or(mantissa.len());
+    let (integer, fraction) = mantissa.split_at(point);
+    let fraction = fraction.get(1..).unwrap_or_default();
+    let length = |digits: &[u8]| i64::try_from(digits.len()).unwrap_or(i64::MAX);
+    if length(fraction) - exponent > NUMERIC_MAX_FRACTION_DIGITS {
+        return false;
+    }
+    let first_digit = integer.iter().chain(fraction).position(|byte| *byte != b'0');
+    first_digit.is_none_or(|zeros| {
+        let leading = length(integer) - i64::try_from(zeros).unwrap_or(i64::MAX);
+        leading + exponent <= NUMERIC_MAX_INTEGER_DIGITS
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_borders_of_numeric_are_exact() {
+        for (number, fits) in [
+            ("1e131071", true),
+            ("1e131072", false),
+            ("0.001e131074", true),
+            ("0.001e131075", false),
+            ("1e-16383", true),
+            ("1e-16384", false),
+            ("1.5e-16382", true),
+            ("1.5e-16383", false),
+            ("0e131072", true),
+            ("1e99999999999999999999", false),
+        ] {
+            assert_eq!(fits_numeric(number.as_bytes()), fits, "{number}");
+        }
+    }
+}

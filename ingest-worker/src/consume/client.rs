@@ -348,7 +348,9 @@ impl KafkaSettings {
             // A full queue must not show as a pause of a second.
             ("fetch.queue.backoff.ms", "20"),
             ("queued.min.messages", "20000"),
-            ("fetch.message.max.bytes", "262144"),
+            // Of one partition in one answer. Partitions of one lane may come one after the other, while the other lane
+            // has nothing to do: little of each, so that none waits for long.
+            ("fetch.message.max.bytes", "65536"),
         ];
         let mut defaults = defaults.map(|(name, value)| (name, value.to_owned())).to_vec();
         defaults

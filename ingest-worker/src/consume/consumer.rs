@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use super::assignment::{Assignment, Order};
 use super::claiming::Claimant;
 use super::context::{Context, KAFKA, Rebalanced};
-use super::copy::copy;
+use super::copy::Copier;
 use super::inbox::ToConsumer;
 use super::lane_door::LaneDoor;
 use super::stall::Stalls;
@@ -57,6 +57,7 @@ pub struct Consumer {
     pub(super) denied: bool,
     pub(super) missing_topics_line: Throttle,
     pub(super) told_at: Instant,
+    pub(super) copier: Copier,
     pub(super) stop: CancellationToken,
 }
 
@@ -106,6 +107,7 @@ impl Consumer {
             denied: false,
             missing_topics_line: Throttle::new(MISSING_TOPICS_INTERVAL),
             told_at: Instant::now(),
+            copier: Copier::default(),
             stop,
         })
     }
@@ -167,7 +169,7 @@ impl Consumer {
                     if std::mem::take(&mut self.denied) {
                         self.health.clear(RIGHTS);
                     }
-                    let taken = take(&mut self.assignment, &message);
+                    let taken = take(&mut self.assignment, &mut self.copier, &message);
                     if let Some((lane, record)) = taken
                         && let Some(chunk) = chunks.get_mut(lane)
                     {
@@ -303,9 +305,13 @@ pub(super) fn subscribe(settings: &KafkaSettings, health: &Health) -> KafkaResul
 }
 
 /// The record with its claim, and its lane; none if the partition was just taken away.
-fn take(assignment: &mut Assignment, message: &BorrowedMessage<'_>) -> Option<(usize, KafkaRecord)> {
+fn take(
+    assignment: &mut Assignment,
+    copier: &mut Copier,
+    message: &BorrowedMessage<'_>,
+) -> Option<(usize, KafkaRecord)> {
     let topic = assignment.name(message.topic())?;
     let (reading, lane) = assignment.reading_and_lane(&topic, message.partition())?;
     reading.passed = message.offset() + 1;
-    Some((lane, copy(message, topic, reading.epoch)))
+    Some((lane, copier.copy(message, topic, reading.epoch)))
 }

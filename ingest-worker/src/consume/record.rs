@@ -17,7 +17,7 @@ pub struct KafkaRecord {
     /// When the producer made it or the broker stored it.
     pub timestamp: Option<RecordTimestamp>,
     /// The key's bytes.
-    pub key: Option<Vec<u8>>,
+    pub key: Option<Bytes>,
     /// The value's bytes, shared with the payload made of it; none is a tombstone.
     pub value: Option<Bytes>,
     /// Names and values, in the record's order, names may repeat.
@@ -88,7 +88,7 @@ impl KafkaRecord {
     pub fn bytes(&self) -> usize {
         let headers =
             self.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len));
-        self.key.as_ref().map_or(0, Vec::len)
+        self.key.as_ref().map_or(0, Bytes::len)
             + self.value.as_ref().map_or(0, Bytes::len)
             + headers.sum::<usize>()
     }

@@ -100,6 +100,8 @@ impl Producer {
                 .set("max.in.flight.requests.per.connection", "1")
                 .set("compression.codec", codec)
                 .set("linger.ms", "10")
+                // Compressed about what Java fills a batch to, 16 KiB.
+                .set("batch.size", "65536")
                 .set("partitioner", "murmur2_random") // Java's.
                 .set("message.max.bytes", "5000000") // More than the topics take: Kafka decides.
                 .set("message.timeout.ms", "60000")

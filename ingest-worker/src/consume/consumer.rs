@@ -164,7 +164,10 @@ impl Consumer {
             let polled = self.consumer.poll(wait);
             wait = Duration::ZERO;
             match polled {
-                None => break,
+                None => {
+                    self.stalls.ran_dry = true;
+                    break;
+                }
                 Some(Ok(message)) => {
                     if std::mem::take(&mut self.denied) {
                         self.health.clear(RIGHTS);

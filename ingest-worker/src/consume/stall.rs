@@ -23,6 +23,9 @@ const FORMERS: usize = 3;
 /// Where each partition that is read stands, and since when.
 pub(super) struct Stalls {
     seen: HashMap<PartitionKey, (i64, Instant)>,
+    /// Whether the client had nothing to give since it was last looked at. In a backlog it has, and some partitions come
+    /// long after others: it fills its queue from the first ones again and again.
+    pub(super) ran_dry: bool,
     patience: Duration,
     renewed_at: Option<Instant>,
     isolation: Isolation,
@@ -39,6 +42,7 @@ impl Default for Stalls {
     fn default() -> Self {
         Self {
             seen: HashMap::new(),
+            ran_dry: false,
             patience: FIRST_PATIENCE,
             renewed_at: None,
             isolation: Isolation::default(),
@@ -85,6 +89,9 @@ impl Consumer {
         let (lanes, stalls) = (&self.lanes, &mut self.stalls);
         let now = Instant::now();
         let mut seen = HashMap::new();
+        if !std::mem::take(&mut stalls.ran_dry) {
+            stalls.seen.clear();
+        }
         for (key, reading, lane) in self.assignment.all_reading() {
             if lanes.get(lane).is_none_or(|door| door.paused) {
                 continue;

@@ -71,6 +71,9 @@ pub(super) async fn slow_postgres(scene: &mut Scene) -> Result<()> {
         scene.caught_up().await.with_context(|| format!("round {round}; {}", worker.last_lines()))?;
         let left = worker.log_lines(r#""message":"revoked""#)?;
         ensure!(left == 0, "it has lost its partitions {left} times; {}", worker.last_lines());
+        // Partitions of a backlog come one after another, and wait for each other longer than for a client that hangs.
+        let renewed = worker.log_lines("making a new")?;
+        ensure!(renewed == 0, "it has made {renewed} new clients; {}", worker.last_lines());
         worker.ready().await?;
         worker.terminate(DRAIN).await?;
     }

@@ -12,8 +12,8 @@ use crate::processes::{Process, Settings};
 use crate::usage;
 use crate::wait::until;
 
-/// How long a run may take: a hundredth of the rate that is aimed at.
-const PATIENCE: Duration = Duration::from_secs(300);
+/// How long a run may take: ten million at a sixth of the rate that is aimed at.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// The metric of the worker's stages.
 const STAGES: &str = "analytics_ingest_stage_duration_seconds_sum{stage=\"";
 

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Postgres;
+use futures_util::future::BoxFuture;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgPool, PgPoolOptions};
+use sqlx::{PgConnection, Postgres};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::{DatabaseConfig, Session};
 use super::failure::{NOT_MIGRATED, QueryFailure, sentence};
 use super::privileges;
-use super::snapshot::Snapshot;
+use super::snapshot::{Lent, Snapshot};
 use super::standing::Standing;
 use crate::metrics;
 
@@ -22,6 +23,9 @@ use crate::metrics;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks during an outage.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Even a new one.
+const ENDS_ALL: &str = "PostgreSQL ends each connection at once";
 
 /// The role in effect may write to tables of ours, so this process refuses to serve.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +64,7 @@ impl Database {
         let pool = PgPoolOptions::new()
             .max_connections(config.pool_size)
             .acquire_timeout(PATIENCE)
-            .test_before_acquire(false) // `BEGIN` is test enough, and one answer less to wait for.
+            .test_before_acquire(false) // What it is asked first is test enough, and one answer less to wait for.
             .after_connect(move |connection, _| {
                 let session = prepared.clone();
                 Box::pin(async move { session.prepare(connection).await })
@@ -98,15 +102,43 @@ impl Database {
     /// PostgreSQL is away or busy.
     pub async fn snapshot(&self) -> Result<Snapshot, QueryFailure> {
         self.standing.admit()?;
-        // Those that were idle may have died with their server: beginning tells, and closes them.
-        for _ in 0..=self.pool.options().get_max_connections() {
-            match timeout(PATIENCE, Snapshot::begin(self.connection().await?)).await {
+        for _ in 0..self.attempts() {
+            match timeout(PATIENCE, Snapshot::begin(Lent::new(self.connection().await?))).await {
                 Ok(Err(QueryFailure::Away(_))) => {}
                 Ok(begun) => return begun,
                 Err(_) => return Err(QueryFailure::Away("no answer from PostgreSQL within 2 s".to_owned())),
             }
         }
-        Err(QueryFailure::Away("PostgreSQL ends each connection at once".to_owned()))
+        Err(QueryFailure::Away(ENDS_ALL.to_owned()))
+    }
+
+    /// The answer of one statement. It is of one moment by itself, and two waits shorter than a transaction.
+    ///
+    /// # Errors
+    /// PostgreSQL is away or busy, or that of the statement.
+    pub async fn statement<T>(
+        &self,
+        ask: impl Fn(&mut PgConnection) -> BoxFuture<'_, Result<T, QueryFailure>>,
+    ) -> Result<T, QueryFailure> {
+        self.standing.admit()?;
+        for _ in 0..self.attempts() {
+            let mut lent = Lent::new(self.connection().await?);
+            match ask(lent.connection()?).await {
+                Err(QueryFailure::Away(_)) => {}
+                Err(failure) => return Err(failure),
+                Ok(answer) => {
+                    lent.give_back();
+                    return Ok(answer);
+                }
+            }
+        }
+        Err(QueryFailure::Away(ENDS_ALL.to_owned()))
+    }
+
+    /// Connections that were idle may have died with their server, all of them: the first thing that they are asked
+    /// tells, and they are closed.
+    fn attempts(&self) -> u32 {
+        self.pool.options().get_max_connections() + 1
     }
 
     async fn connection(&self) -> Result<PoolConnection<Postgres>, QueryFailure> {

@@ -30,12 +30,8 @@ impl RecentEventsHandler {
     /// # Errors
     /// PostgreSQL is away, busy or too slow.
     pub async fn handle(&self, query: RecentEventsQuery) -> Result<Vec<EventRow>, QueryFailure> {
-        let work = async {
-            let mut snapshot = self.database.snapshot().await?;
-            let rows = events::read_newest(snapshot.connection()?, query.limit).await?;
-            snapshot.finish().await?;
-            Ok(rows)
-        };
-        self.database.answer(work).await
+        let newest =
+            self.database.statement(|connection| Box::pin(events::read_newest(connection, query.limit)));
+        self.database.answer(newest).await
     }
 }

@@ -1,4 +1,4 @@
-//! The way of a question: a route reads it, a handler answers it from projections, each in one read-only snapshot.
+//! The way of a question: a route reads it, a handler answers it from projections, all in one read-only snapshot.
 //!
 //! Rooms in walking order, then the house's services. Nothing here writes; PostgreSQL is opened with a role that cannot.
 

@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use query_api::projections::connection::DatabaseConfig;
 use reqwest::{Method, StatusCode};
 use sqlx::PgPool;
@@ -87,6 +88,32 @@ async fn postgresql_away_is_503_and_comes_back_by_itself(pool: PgPool) {
         assert!(asked.elapsed() < Duration::from_millis(500));
         assert_eq!(service.get("/health/live").await.status(), StatusCode::OK);
     }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn connections_that_died_while_idle_are_replaced_without_a_word(pool: PgPool) {
+    let service = Service::start(&pool).await;
+    for path in ["/v1/analytics/events/recent", "/v1/analytics/metrics/summary"] {
+        join_all((0..8).map(|_| service.json(path))).await;
+        let ended: i64 = sqlx::query_scalar(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+             WHERE datname = current_database() AND usename <> current_user",
+        )
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+        assert!(ended > 1, "{ended}");
+        service.json(path).await;
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn what_postgresql_says_of_a_statement_is_the_answer(pool: PgPool) {
+    let service = Service::start(&pool).await;
+    service.json("/v1/analytics/events/recent").await;
+    sqlx::query("DROP TABLE analytics_events").execute(&pool).await.unwrap();
+    let problem = service.problem(Method::GET, "/v1/analytics/events/recent", 503).await;
+    assert!(problem["detail"].as_str().unwrap().contains("is not migrated"), "{problem}");
 }
 
 #[sqlx::test(migrations = "../migrations")]

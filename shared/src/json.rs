@@ -19,8 +19,8 @@ pub struct Members<'t> {
 pub struct Member<'t> {
     written: &'t RawValue,
     value: &'t RawValue,
-    /// Most names are what they look like.
-    has_escape: bool,
+    /// The name, if it is not what it looks like.
+    decoded: Option<Box<str>>,
 }
 
 impl<'t> Members<'t> {
@@ -55,7 +55,7 @@ impl<'t> Members<'t> {
     }
 
     /// The names in the order of the text.
-    pub fn names(&self) -> impl Iterator<Item = Cow<'t, str>> {
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         self.members.iter().map(Member::name)
     }
 
@@ -74,16 +74,18 @@ impl<'t> Members<'t> {
 
 impl<'t> Member<'t> {
     fn new(written: &'t RawValue, value: &'t RawValue) -> Self {
-        Self { written, value, has_escape: written.get().contains('\\') }
+        let decoded = text(written).and_then(|name| match name {
+            Cow::Borrowed(_) => None,
+            Cow::Owned(name) => Some(name.into_boxed_str()),
+        });
+        Self { written, value, decoded }
     }
 
     /// The name as it was meant. One that cannot be decoded (half of a surrogate pair) stays as it is written: it is no
     /// name that we look for.
     #[must_use]
-    pub fn name(&self) -> Cow<'t, str> {
-        let decoded =
-            if self.has_escape { text(self.written) } else { inner(self.written).map(Cow::Borrowed) };
-        decoded.unwrap_or(Cow::Borrowed(self.written.get()))
+    pub fn name(&self) -> &str {
+        self.decoded.as_deref().or(inner(self.written)).unwrap_or_default()
     }
 
     /// The name as it was written, with its quotation marks.
@@ -118,7 +120,7 @@ impl<'de> Visitor<'de> for Collector {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::with_capacity(24); // No upstream record has more, so this is the only allocation.
+        let mut members = Vec::with_capacity(21); // No upstream record has more, so this is the only allocation.
         while let Some((written, value)) = map.next_entry::<&RawValue, &RawValue>()? {
             members.push(Member::new(written, value));
         }

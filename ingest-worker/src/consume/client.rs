@@ -349,7 +349,8 @@ impl KafkaSettings {
             ("fetch.queue.backoff.ms", "20"),
             ("queued.min.messages", "20000"),
             // Of one partition in one answer. Partitions of one lane may come one after the other, while the other lane
-            // has nothing to do: little of each, so that none waits for long.
+            // has nothing to do: little of each, so that none waits for long. A partition alone and far away is read no
+            // faster than this each round trip.
             ("fetch.message.max.bytes", "65536"),
         ];
         let mut defaults = defaults.map(|(name, value)| (name, value.to_owned())).to_vec();

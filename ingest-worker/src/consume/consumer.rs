@@ -13,7 +13,6 @@ use tokio_util::task::TaskTracker;
 use super::assignment::{Assignment, Order};
 use super::claiming::Claimant;
 use super::context::{Context, KAFKA, Rebalanced};
-use super::copy::Copier;
 use super::inbox::ToConsumer;
 use super::lane_door::LaneDoor;
 use super::stall::Stalls;
@@ -57,7 +56,6 @@ pub struct Consumer {
     pub(super) denied: bool,
     pub(super) missing_topics_line: Throttle,
     pub(super) told_at: Instant,
-    pub(super) copier: Copier,
     pub(super) stop: CancellationToken,
 }
 
@@ -107,7 +105,6 @@ impl Consumer {
             denied: false,
             missing_topics_line: Throttle::new(MISSING_TOPICS_INTERVAL),
             told_at: Instant::now(),
-            copier: Copier::default(),
             stop,
         })
     }
@@ -172,7 +169,7 @@ impl Consumer {
                     if std::mem::take(&mut self.denied) {
                         self.health.clear(RIGHTS);
                     }
-                    let taken = take(&mut self.assignment, &mut self.copier, &message);
+                    let taken = take(&mut self.assignment, &mut self.lanes, &message);
                     if let Some((lane, record)) = taken
                         && let Some(chunk) = chunks.get_mut(lane)
                     {
@@ -310,11 +307,11 @@ pub(super) fn subscribe(settings: &KafkaSettings, health: &Health) -> KafkaResul
 /// The record with its claim, and its lane; none if the partition was just taken away.
 fn take(
     assignment: &mut Assignment,
-    copier: &mut Copier,
+    lanes: &mut [LaneDoor],
     message: &BorrowedMessage<'_>,
 ) -> Option<(usize, KafkaRecord)> {
     let topic = assignment.name(message.topic())?;
     let (reading, lane) = assignment.reading_and_lane(&topic, message.partition())?;
     reading.passed = message.offset() + 1;
-    Some((lane, copier.copy(message, topic, reading.epoch)))
+    Some((lane, lanes.get_mut(lane)?.copier.copy(message, topic, reading.epoch)))
 }

@@ -7,13 +7,13 @@ use rdkafka::message::{BorrowedMessage, Headers as _, Message as _, Timestamp};
 
 use super::record::{KafkaRecord, RecordTimestamp, TimestampKind};
 
-/// Keys and values that lie in one piece of memory: one after the other, they are written in one batch and so gone at about
-/// the same time.
+/// Keys and values of a lane that lie in one piece of memory: they come one after the other, are written in one batch or the
+/// next, and so are gone at about the same time.
 const PIECE: usize = 64 << 10;
 /// Larger ones have their own, so that little of a piece is left unused.
 const OWN: usize = PIECE / 8;
 
-/// Copies records out of the client's fetch buffer: keeping a borrowed one would keep the whole buffer.
+/// Copies a lane's records out of the client's fetch buffer: keeping a borrowed one would keep the whole buffer.
 #[derive(Debug, Default)]
 pub(super) struct Copier {
     piece: BytesMut,
@@ -66,4 +66,28 @@ fn headers(message: &BorrowedMessage<'_>) -> Vec<(String, Option<Vec<u8>>)> {
         .unwrap_or_else(|_| Some(("(name is not UTF-8)".to_owned(), None)))
     };
     (0..headers.count()).map_while(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_stays_as_it_was_whatever_comes_after() {
+        let mut copier = Copier::default();
+        let lengths = [0, 1, OWN, OWN + 1, 3, OWN - 1, PIECE, 0, 7];
+        let given: Vec<Vec<u8>> =
+            (0..100_u8).flat_map(|round| lengths.map(|length| vec![round; length])).collect();
+        let kept: Vec<Bytes> = given.iter().map(|bytes| copier.keep(bytes)).collect();
+        assert!(kept.iter().eq(given.iter()));
+    }
+
+    #[test]
+    fn small_ones_lie_side_by_side_and_large_ones_alone() {
+        let mut copier = Copier::default();
+        let [one, large, other] =
+            [vec![1; 10], vec![2; OWN + 1], vec![3; 10]].map(|bytes| copier.keep(&bytes));
+        assert_eq!(one.as_ptr().addr() + one.len(), other.as_ptr().addr());
+        assert!(!(one.as_ptr()..=other.as_ptr()).contains(&large.as_ptr()));
+    }
 }

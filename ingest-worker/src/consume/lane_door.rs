@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::consumer::Consumer;
 use super::context::report;
+use super::copy::Copier;
 use crate::batch::{LaneInput, LaneLoad};
 use crate::metrics;
 use crate::write::Backend;
@@ -26,6 +27,7 @@ pub struct LaneDoor {
     /// Inputs that found the channel full.
     pub(super) waiting: VecDeque<LaneInput>,
     pub(super) paused: bool,
+    pub(super) copier: Copier,
     full_since: Option<Instant>,
 }
 
@@ -37,7 +39,15 @@ impl LaneDoor {
         load: Arc<LaneLoad>,
         backend: watch::Receiver<Option<Backend>>,
     ) -> Self {
-        Self { inputs, load, backend, waiting: VecDeque::new(), paused: false, full_since: None }
+        Self {
+            inputs,
+            load,
+            backend,
+            waiting: VecDeque::new(),
+            paused: false,
+            copier: Copier::default(),
+            full_since: None,
+        }
     }
 
     /// The capacity that a lane's channel should have.

@@ -22,14 +22,24 @@ const FORMERS: usize = 3;
 
 /// Where each partition that is read stands, and since when.
 pub(super) struct Stalls {
-    seen: HashMap<PartitionKey, (i64, Instant)>,
-    /// Whether the client had nothing to give since it was last looked at. In a backlog it has, and some partitions come
-    /// long after others: it fills its queue from the first ones again and again.
+    seen: HashMap<PartitionKey, Still>,
+    looked_at: Instant,
+    /// Whether the client once had nothing to give since `looked_at`. In a backlog it has, and some partitions come long
+    /// after others: it fills its queue from the first ones again and again.
     pub(super) ran_dry: bool,
     patience: Duration,
     renewed_at: Option<Instant>,
     isolation: Isolation,
     pub(super) formers: Vec<JoinHandle<()>>,
+}
+
+/// A partition that stands still.
+#[derive(Clone, Copy)]
+struct Still {
+    passed: i64,
+    since: Instant,
+    /// How long of it the client had nothing else to give.
+    idle: Duration,
 }
 
 /// How long no broker has answered, and how long that may go on.
@@ -42,6 +52,7 @@ impl Default for Stalls {
     fn default() -> Self {
         Self {
             seen: HashMap::new(),
+            looked_at: Instant::now(),
             ran_dry: false,
             patience: FIRST_PATIENCE,
             renewed_at: None,
@@ -88,21 +99,21 @@ impl Consumer {
     pub(super) fn watch_for_stalls(&mut self) {
         let (lanes, stalls) = (&self.lanes, &mut self.stalls);
         let now = Instant::now();
+        let elapsed = now.duration_since(std::mem::replace(&mut stalls.looked_at, now));
+        let idle = if std::mem::take(&mut stalls.ran_dry) { elapsed } else { Duration::ZERO };
         let mut seen = HashMap::new();
-        if !std::mem::take(&mut stalls.ran_dry) {
-            stalls.seen.clear();
-        }
         for (key, reading, lane) in self.assignment.all_reading() {
             if lanes.get(lane).is_none_or(|door| door.paused) {
                 continue;
             }
-            let former = stalls.seen.get(&key).filter(|(passed, _)| *passed == reading.passed);
-            let mut since = former.map_or(now, |(_, since)| *since);
-            if now.duration_since(since) >= stalls.patience {
+            let new = Still { passed: reading.passed, since: now, idle: Duration::ZERO };
+            let former = stalls.seen.get(&key).filter(|still| still.passed == reading.passed);
+            let mut still = former.map_or(new, |still| Still { idle: still.idle + idle, ..*still });
+            if still.idle >= stalls.patience || now.duration_since(still.since) >= LONGEST_PATIENCE {
                 self.claimant.ask_whether_stalled(key.clone(), reading.epoch, reading.passed);
-                since = now;
+                still = new;
             }
-            seen.insert(key, (reading.passed, since));
+            seen.insert(key, still);
         }
         stalls.seen = seen;
     }

@@ -294,7 +294,7 @@ fn is_uuid(text: &str) -> bool {
 
 /// The first names, where they look like names: anything else might be what somebody wrote.
 fn listed(members: &Members<'_>) -> String {
-    let is_name = |name: &Cow<'_, str>| {
+    let is_name = |name: &&str| {
         (1..=30).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
     };

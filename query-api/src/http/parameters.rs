@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::error::ApiError;
 use crate::problem::RefusedParameter;
+use crate::projections::events;
 
 /// A parameter as it came, for a value of type `T`.
 pub struct Lenient<T> {
@@ -150,7 +151,7 @@ pub struct Limit(pub u16);
 
 impl Limit {
     /// Without the parameter.
-    pub const DEFAULT: u16 = 50;
+    pub const DEFAULT: u16 = events::USUAL;
 }
 
 impl Parameter for Limit {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgPool, PgPoolOptions};
-use sqlx::{PgConnection, Postgres};
+use sqlx::{Connection as _, PgConnection, Postgres};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks during an outage.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
+/// A connection that was idle for longer is tested first.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
+/// How long a connection may take to say that it is there: two of them are tried within [`PATIENCE`].
+const ALIVE_WITHIN: Duration = Duration::from_millis(900);
 /// Even a new one.
 const ENDS_ALL: &str = "PostgreSQL ends each connection at once";
 
@@ -64,7 +68,13 @@ impl Database {
         let pool = PgPoolOptions::new()
             .max_connections(config.pool_size)
             .acquire_timeout(PATIENCE)
-            .test_before_acquire(false) // What it is asked first is test enough, and one answer less to wait for.
+            // What it is asked first is test enough, and one answer less to wait for, but for one that may have been
+            // forgotten on its way: that would not answer at all.
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                let is_fresh = meta.idle_for < FORGOTTEN_AFTER;
+                Box::pin(async move { Ok(is_fresh || is_alive(connection).await) })
+            })
             .after_connect(move |connection, _| {
                 let session = prepared.clone();
                 Box::pin(async move { session.prepare(connection).await })
@@ -123,13 +133,13 @@ impl Database {
         self.standing.admit()?;
         for _ in 0..self.attempts() {
             let mut lent = Lent::new(self.connection().await?);
-            match ask(lent.connection()?).await {
-                Err(QueryFailure::Away(_)) => {}
-                Err(failure) => return Err(failure),
-                Ok(answer) => {
-                    lent.give_back();
-                    return Ok(answer);
-                }
+            let outcome = ask(lent.connection()?).await;
+            // Whatever PostgreSQL itself says is the answer; only a connection that is gone is no answer.
+            let is_lost =
+                matches!(outcome, Err(QueryFailure::Away(_))) && !is_alive(lent.connection()?).await;
+            if !is_lost {
+                lent.give_back();
+                return outcome;
             }
         }
         Err(QueryFailure::Away(ENDS_ALL.to_owned()))
@@ -241,4 +251,8 @@ impl Database {
         let open = usize::try_from(self.pool.size()).unwrap_or(usize::MAX);
         metrics::pool(open.saturating_sub(idle), idle, self.pool.options().get_max_connections());
     }
+}
+
+async fn is_alive(connection: &mut PgConnection) -> bool {
+    matches!(timeout(ALIVE_WITHIN, connection.ping()).await, Ok(Ok(())))
 }

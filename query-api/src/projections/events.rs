@@ -24,14 +24,19 @@ pub struct EventRow {
     pub payload: String,
 }
 
+/// How many events are asked for unless a client says otherwise.
+pub const USUAL: u16 = 50;
+
 /// The newest `limit` events; of one instant the highest id first.
 ///
 /// # Errors
 /// PostgreSQL is away or too slow.
 pub async fn read_newest(connection: &mut PgConnection, limit: u16) -> Result<Vec<EventRow>, QueryFailure> {
-    // Written in, since PostgreSQL would plan a statement with a parameter anew each time: a sixth of what it takes.
+    // Written in, since PostgreSQL would plan a statement with a parameter anew each time: a sixth of what it takes. Kept
+    // for the usual number only, so that others do not fill its memory.
     let statement = include_str!("events.sql").replace("$1", &limit.to_string());
-    let rows: Vec<EventRow> = sqlx::query_as(AssertSqlSafe(statement)).fetch_all(connection).await?;
+    let query = sqlx::query_as(AssertSqlSafe(statement)).persistent(limit == USUAL);
+    let rows: Vec<EventRow> = query.fetch_all(connection).await?;
     metrics::rows_read("events", rows.len());
     Ok(rows)
 }

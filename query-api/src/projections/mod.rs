@@ -1,5 +1,5 @@
-//! What is read: a function and its statement for each thing that the tables can tell. In comes a read-only snapshot
-//! with bounds that were computed elsewhere, out go rows.
+//! What is read: a function and its statement for each thing that the tables can tell. In come a connection that
+//! only reads and bounds that were computed elsewhere, out go rows.
 
 pub mod snapshot;
 pub mod event_counts;

@@ -1,5 +1,5 @@
 //! A handler for each question. In comes a query whose parts have checked themselves, out goes its answer; a handler
-//! opens one snapshot and composes projections in it.
+//! composes projections in one snapshot, which a statement alone is by itself.
 
 pub mod range;
 pub mod aggregation;

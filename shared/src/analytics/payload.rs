@@ -45,7 +45,7 @@ impl Payload {
         let text = members.text();
         let added = member.map_or_else(Vec::new, |(name, value)| quoted(name, value));
         let behind = text.len()..text.len() + added.len();
-        let order = sorted(members, member.map(|(name, _)| (name.into(), behind)));
+        let order = sorted(members, member.map(|(name, _)| (name, behind)));
         let is_part = whole.as_ptr_range().contains(&text.as_ptr());
         let object =
             if is_part { whole.slice_ref(text.as_bytes()) } else { Bytes::copy_from_slice(text.as_bytes()) };
@@ -69,7 +69,7 @@ impl Payload {
         text.push(b'}');
     }
 
-    /// Bytes of memory for the text.
+    /// Bytes that the text takes in memory, to within a few.
     #[must_use]
     pub fn size(&self) -> usize {
         self.object.len() + self.added.len()

@@ -2,14 +2,12 @@
 //! at a time: members that come in that order save it an eighth of all that a row costs. It need not be exact, since
 //! `jsonb` sorts what it gets.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::json::Members;
 
 /// Larger objects are left to PostgreSQL, so that the places of their members take no memory to speak of.
 const MAX_MEMBERS: usize = 64;
-const MAX_BYTES: usize = 64 << 10;
 
 /// Where a member stands in the object, or behind it if it was added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,13 +18,13 @@ pub struct Place {
 
 /// The places of all members, the added one included, in the order of `jsonb`; none if they are there already, or too
 /// many. Of one name the later stays the later.
-pub fn sorted(object: &Members<'_>, added: Option<(Cow<'_, str>, Range<usize>)>) -> Box<[Place]> {
+pub fn sorted(object: &Members<'_>, added: Option<(&str, Range<usize>)>) -> Box<[Place]> {
     let members = object.iter().map(|member| (member.name(), object.place(member)));
-    if members.len() > MAX_MEMBERS || object.text().len() > MAX_BYTES {
+    if members.len() > MAX_MEMBERS {
         return Box::default();
     }
     let mut ranked: Vec<_> =
-        members.chain(added).map(|(name, place)| (rank(&name), Place::new(&place))).collect();
+        members.chain(added).map(|(name, place)| (rank(name), Place::new(&place))).collect();
     if ranked.is_sorted_by_key(|(rank, _)| *rank) {
         return Box::default();
     }

@@ -124,7 +124,12 @@ impl GoldenRecord {
             partition: self.partition,
             offset: self.offset,
             timestamp: Some(RecordTimestamp { at: self.timestamp, kind: TimestampKind::CreateTime }),
-            key: self.key.clone().map(Bytes::from).or(self.key_base64.as_ref().map(base64).map(Bytes::from)),
+            key: self
+                .key
+                .clone()
+                .map(String::into_bytes)
+                .or(self.key_base64.as_ref().map(base64))
+                .map(Bytes::from),
             value: value.or(text).or(self.value_base64.as_ref().map(base64)).map(Bytes::from),
             headers: self
                 .headers

@@ -31,7 +31,7 @@ impl<'t> Storable<'t> {
         };
         for member in object.iter() {
             for part in [member.written(), member.value()].into_iter().filter(|part| !is_harmless(part)) {
-                Scan { bytes: part.get().as_bytes(), at: 0 }.run(1, max_depth)?;
+                Scan { bytes: part.get().as_bytes(), at: 0 }.run(max_depth)?;
             }
         }
         Ok(Self(object))
@@ -44,14 +44,15 @@ impl<'t> Storable<'t> {
     }
 }
 
-/// One walk over text that is known to be JSON.
+/// One walk over a part of an object's member, which is known to be JSON.
 struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl Scan<'_> {
-    fn run(mut self, mut depth: u16, max_depth: u16) -> Result<(), InvalidEvent> {
+    fn run(mut self, max_depth: u16) -> Result<(), InvalidEvent> {
+        let mut depth = 1_u16; // The object's own level.
         while let Some(byte) = self.peek() {
             match byte {
                 b'{' | b'[' => {

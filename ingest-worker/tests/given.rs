@@ -118,7 +118,7 @@ impl Draft {
             occurred_at: self.at,
             tenant: self.tenant.map(|tenant| Tenant::new(tenant.to_owned()).unwrap()),
             actor: Some(Actor::new("student-1".to_owned()).unwrap()),
-            payload: Payload::new(&self.payload, &Bytes::new(), 128).unwrap(),
+            payload: Payload::new(&self.payload, 128).unwrap(),
         })
     }
 }

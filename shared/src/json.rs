@@ -2,25 +2,28 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::ops::Range;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use memchr::memchr;
+use serde::Deserializer as _;
+use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// The members of a JSON object in the order of its text; names may repeat.
 #[derive(Debug)]
 pub struct Members<'t> {
     text: &'t str,
+    has_escapes: bool,
     members: Vec<Member<'t>>,
 }
 
 /// A member of a JSON object.
 #[derive(Debug)]
 pub struct Member<'t> {
-    written: &'t RawValue,
-    value: &'t RawValue,
+    /// The name as it was written, between its quotation marks.
+    written: &'t str,
     /// The name, if it is not what it looks like.
     decoded: Option<Box<str>>,
+    value: &'t RawValue,
 }
 
 impl<'t> Members<'t> {
@@ -32,14 +35,23 @@ impl<'t> Members<'t> {
     /// # Errors
     /// It is not.
     pub fn of(text: &'t str) -> Result<Self, serde_json::Error> {
-        let Collected(members) = serde_json::from_str(text)?;
-        Ok(Self { text: text.trim_ascii(), members })
+        let has_escapes = memchr(b'\\', text.as_bytes()).is_some();
+        let mut json = serde_json::Deserializer::from_str(text);
+        let members = json.deserialize_map(Collector { has_escapes })?;
+        json.end()?;
+        Ok(Self { text: text.trim_ascii(), has_escapes, members })
     }
 
     /// The object's text, from brace to brace.
     #[must_use]
     pub fn text(&self) -> &'t str {
         self.text
+    }
+
+    /// Whether there is a backslash anywhere in the text.
+    #[must_use]
+    pub fn has_escapes(&self) -> bool {
+        self.has_escapes
     }
 
     /// The member of this name; of several the last, as in `jsonb`.
@@ -64,34 +76,21 @@ impl<'t> Members<'t> {
         self.members.iter()
     }
 
-    /// Where a member stands in the text, from its name's first quotation mark to its value's end.
+    /// A member's text, from its name's first quotation mark to its value's end.
     #[must_use]
-    pub fn place(&self, member: &Member<'_>) -> Range<usize> {
-        let offset = |part: &RawValue| part.get().as_ptr().addr() - self.text.as_ptr().addr();
-        offset(member.written)..offset(member.value) + member.value.get().len()
+    pub fn text_of(&self, member: &Member<'t>) -> &'t str {
+        let offset = |part: &str| part.as_ptr().addr() - self.text.as_ptr().addr();
+        let value = member.value.get();
+        self.text.get(offset(member.written) - 1..offset(value) + value.len()).unwrap_or_default()
     }
 }
 
 impl<'t> Member<'t> {
-    fn new(written: &'t RawValue, value: &'t RawValue) -> Self {
-        let decoded = text(written).and_then(|name| match name {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(name) => Some(name.into_boxed_str()),
-        });
-        Self { written, value, decoded }
-    }
-
     /// The name as it was meant. One that cannot be decoded (half of a surrogate pair) stays as it is written: it is no
     /// name that we look for.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.decoded.as_deref().or(inner(self.written)).unwrap_or_default()
-    }
-
-    /// The name as it was written, with its quotation marks.
-    #[must_use]
-    pub fn written(&self) -> &'t RawValue {
-        self.written
+        self.decoded.as_deref().unwrap_or(self.written)
     }
 
     /// What stands behind the colon.
@@ -101,30 +100,42 @@ impl<'t> Member<'t> {
     }
 }
 
-/// What the deserializer knows: it does not hand out the text.
-struct Collected<'t>(Vec<Member<'t>>);
-
-impl<'de> Deserialize<'de> for Collected<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Collector)
-    }
+/// Collects members; without any backslash, names are what they look like.
+struct Collector {
+    has_escapes: bool,
 }
 
-struct Collector;
-
 impl<'de> Visitor<'de> for Collector {
-    type Value = Collected<'de>;
+    type Value = Vec<Member<'de>>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("a JSON object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::with_capacity(21); // No upstream record has more, so this is the only allocation.
-        while let Some((written, value)) = map.next_entry::<&RawValue, &RawValue>()? {
-            members.push(Member::new(written, value));
+        // No upstream record has more, so this is the only allocation; and what is larger than 1 KiB takes glibc longer.
+        let mut members = Vec::with_capacity(21);
+        while let Some((written, decoded)) = self.name(&mut map)? {
+            members.push(Member { written, decoded, value: map.next_value()? });
         }
-        Ok(Collected(members))
+        Ok(members)
+    }
+}
+
+/// As it is written and, if that is not the same, as it is meant.
+type Name<'de> = (&'de str, Option<Box<str>>);
+
+impl Collector {
+    fn name<'de, A: MapAccess<'de>>(&self, map: &mut A) -> Result<Option<Name<'de>>, A::Error> {
+        if !self.has_escapes {
+            return Ok(map.next_key()?.map(|name| (name, None)));
+        }
+        let Some(name) = map.next_key::<&RawValue>()? else { return Ok(None) };
+        let decoded = match text(name) {
+            Some(Cow::Owned(name)) => Some(name.into_boxed_str()),
+            _ => None,
+        };
+        Ok(Some((inner(name).unwrap_or_default(), decoded)))
     }
 }
 
@@ -132,7 +143,7 @@ impl<'de> Visitor<'de> for Collector {
 #[must_use]
 pub fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     let inner = inner(value)?;
-    if inner.contains('\\') {
+    if memchr(b'\\', inner.as_bytes()).is_some() {
         serde_json::from_str(value.get()).ok().map(Cow::Owned)
     } else {
         Some(Cow::Borrowed(inner))

@@ -222,7 +222,7 @@ impl Batch {
     ) {
         let number = self.records;
         self.records += 1;
-        self.bytes += event.payload().size();
+        self.bytes += event.payload().as_str().len();
         let index = self.range(key, claim, from);
         if let Some(range) = self.partitions.get_mut(index) {
             range.next += 1;

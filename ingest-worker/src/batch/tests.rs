@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use bytes::Bytes;
 use chrono::TimeDelta;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -24,7 +23,7 @@ fn event((_, id, content): Word) -> AnalyticsEvent {
         occurred_at: DateTime::UNIX_EPOCH + TimeDelta::hours(content.into()),
         tenant: None,
         actor: None,
-        payload: Payload::new(r#"{"n":1}"#, &Bytes::new(), 8).unwrap(),
+        payload: Payload::new(r#"{"n":1}"#, 8).unwrap(),
     })
 }
 

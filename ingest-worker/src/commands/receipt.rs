@@ -88,7 +88,7 @@ impl CommandSender {
         request_hash: [u8; 32],
     ) -> Result<Receipt, CommandFailure> {
         let (reply, answer) = oneshot::channel();
-        let bytes = u32::try_from(EVENT_OVERHEAD + event.payload().size()).unwrap_or(u32::MAX);
+        let bytes = u32::try_from(EVENT_OVERHEAD + event.payload().as_str().len()).unwrap_or(u32::MAX);
         let room =
             Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| CommandFailure::NotAccepted)?;
         let command = RecordEvent { event, request_hash, reply, _room: room };

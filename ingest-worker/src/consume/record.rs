@@ -18,7 +18,7 @@ pub struct KafkaRecord {
     pub timestamp: Option<RecordTimestamp>,
     /// The key's bytes.
     pub key: Option<Bytes>,
-    /// The value's bytes, shared with the payload made of it; none is a tombstone.
+    /// The value's bytes; none is a tombstone.
     pub value: Option<Bytes>,
     /// Names and values, in the record's order, names may repeat.
     pub headers: Vec<(String, Option<Vec<u8>>)>,
@@ -97,7 +97,8 @@ impl KafkaRecord {
     #[must_use]
     pub fn memory(&self) -> usize {
         const EVENT_OVERHEAD: usize = 600;
-        std::mem::size_of::<Self>() + EVENT_OVERHEAD + self.bytes()
+        let payload = self.value.as_ref().map_or(0, Bytes::len);
+        std::mem::size_of::<Self>() + EVENT_OVERHEAD + self.bytes() + payload
     }
 
     /// SHA-256 of topic, partition, offset, timestamp, key and value, each part framed by its length: the key of a dead

@@ -7,7 +7,6 @@ mod rejection;
 pub use json::read;
 pub use rejection::{Rejection, RejectionClass};
 
-use bytes::Bytes;
 use shared::analytics::Storable;
 use shared::json::Members;
 
@@ -44,7 +43,6 @@ impl Default for Limits {
 #[derive(Debug)]
 pub struct Envelope<'r> {
     record: &'r KafkaRecord,
-    value: &'r Bytes,
     object: Storable<'r>,
 }
 
@@ -53,12 +51,6 @@ impl<'r> Envelope<'r> {
     #[must_use]
     pub fn record(&self) -> &'r KafkaRecord {
         self.record
-    }
-
-    /// The record's value, of which everything else is a part.
-    #[must_use]
-    pub fn value(&self) -> &'r Bytes {
-        self.value
     }
 
     /// The whole object.
@@ -105,9 +97,9 @@ fn without_value(record: &KafkaRecord) -> Decoded<'_> {
     }
 }
 
-fn open<'r>(record: &'r KafkaRecord, value: &'r Bytes, limits: &Limits) -> Result<Envelope<'r>, Rejection> {
+fn open<'r>(record: &'r KafkaRecord, value: &'r [u8], limits: &Limits) -> Result<Envelope<'r>, Rejection> {
     let object = Storable::new(read(value, "value", limits.max_bytes)?, limits.max_depth)?;
-    Ok(Envelope { record, value, object })
+    Ok(Envelope { record, object })
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
 use shared::analytics::{Actor, EventType, InvalidEvent, Payload, Source, Tenant};
@@ -56,18 +55,13 @@ pub fn is_canonical(members: &Members<'_>) -> bool {
 /// A canonical event but for its payload, which is missing or no object.
 pub fn nearly(members: &Members<'_>) -> Option<Rejection> {
     let named = EVENT_TYPE.of(members).is_some() && SOURCE.of(members).is_some();
-    let payload = if named { payload(members, &Bytes::new(), u16::MAX) } else { return None };
+    let payload = if named { payload(members, u16::MAX) } else { return None };
     payload.err().map(Rejection::from)
 }
 
-/// Reads all fields, which are parts of `whole`, and lists all that are wrong. Without an `occurredAt` the door says what
+/// Reads all fields and lists all that are wrong. Without an `occurredAt` the door says what
 /// time it is.
-pub fn read(
-    members: &Members<'_>,
-    whole: &Bytes,
-    max_depth: u16,
-    bounds: &Bounds,
-) -> Result<Canonical, Vec<Refused>> {
+pub fn read(members: &Members<'_>, max_depth: u16, bounds: &Bounds) -> Result<Canonical, Vec<Refused>> {
     let mut refused = Vec::new();
     let id = keep(id(members), &mut refused);
     let event_type = keep(required(members, &EVENT_TYPE, EventType::new, TYPE_ALLOWED), &mut refused);
@@ -77,7 +71,7 @@ pub fn read(
         keep(optional(members, &TENANT, Tenant::new, "a string of at most 64 characters"), &mut refused);
     let actor =
         keep(optional(members, &ACTOR, Actor::new, "a string of at most 128 characters"), &mut refused);
-    let payload = keep(payload(members, whole, max_depth), &mut refused);
+    let payload = keep(payload(members, max_depth), &mut refused);
     match (id, event_type, source, occurred_at, tenant, actor, payload) {
         (
             Some(id),
@@ -127,10 +121,10 @@ fn occurred_at(members: &Members<'_>, bounds: &Bounds) -> Result<Option<DateTime
     }
 }
 
-fn payload(members: &Members<'_>, whole: &Bytes, max_depth: u16) -> Result<Payload, Refused> {
+fn payload(members: &Members<'_>, max_depth: u16) -> Result<Payload, Refused> {
     let allowed = "a JSON object that PostgreSQL can store";
     let Some(value) = PAYLOAD.of(members) else { return Err(PAYLOAD.missing("a JSON object")) };
-    Payload::new(value.get(), whole, max_depth).map_err(|invalid| PAYLOAD.invalid(&invalid, allowed))
+    Payload::new(value.get(), max_depth).map_err(|invalid| PAYLOAD.invalid(&invalid, allowed))
 }
 
 fn required<T>(

@@ -10,7 +10,6 @@ pub use rules::{InvalidRules, Rule, RuleIdentity, Rules};
 
 use std::fmt;
 
-use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use shared::analytics::{AnalyticsEvent, EventId, EventParts, Payload, Tenant};
 use shared::instant;
@@ -106,9 +105,7 @@ impl Normalizer {
         let members = read(body, "body", limits.max_bytes)
             .map_err(|rejection| unreadable(&rejection, body.len(), limits))?;
         let bounds = self.limits.around(now);
-        // A command waits for its commit; the body, which may be far more than its payload, does not wait with it.
-        let shared = Bytes::new();
-        let command = canonical::read(&members, &shared, limits.max_depth, &bounds).map_err(|refused| {
+        let command = canonical::read(&members, limits.max_depth, &bounds).map_err(|refused| {
             CommandRefusal::Invalid(refused.into_iter().map(InvalidField::from).collect())
         })?;
         let occurred_at = command.occurred_at.unwrap_or(now);
@@ -129,12 +126,7 @@ fn upstream(rule: &Rule, envelope: &Envelope<'_>, bounds: &Bounds) -> Result<Ana
         occurred_at,
         tenant: tenant(envelope)?,
         actor: canonical::actor_of(members),
-        payload: Payload::with_member(
-            envelope.object(),
-            envelope.value(),
-            rule.added_field(),
-            &instant::format(occurred_at),
-        ),
+        payload: Payload::with_member(envelope.object(), rule.added_field(), &instant::format(occurred_at)),
     }))
 }
 
@@ -166,7 +158,7 @@ fn tenant(envelope: &Envelope<'_>) -> Result<Option<Tenant>, Rejection> {
 
 fn canonical(envelope: &Envelope<'_>, bounds: &Bounds) -> Result<AnalyticsEvent, Rejection> {
     // The whole record, and so its payload, has passed the limit of depth already.
-    let fields = canonical::read(envelope.members(), envelope.value(), u16::MAX, bounds);
+    let fields = canonical::read(envelope.members(), u16::MAX, bounds);
     let fields = fields.map_err(|refused| first(refused.into_iter().map(Rejection::from)))?;
     let record = envelope.record();
     let occurred_at = match fields.occurred_at {

@@ -274,7 +274,7 @@ fn key_value<'r>(field: &str, members: &Members<'r>) -> Result<Cow<'r, str>, Rej
     let whole = value.get().strip_prefix('-').unwrap_or(value.get());
     match text(value) {
         Some(key) if key.is_empty() => refuse(RejectionClass::InvalidField, "empty"),
-        Some(key) if is_uuid(&key) && key.contains(|c: char| c.is_ascii_uppercase()) => {
+        Some(key) if key.bytes().any(|byte| byte.is_ascii_uppercase()) && is_uuid(&key) => {
             Ok(Cow::Owned(key.to_ascii_lowercase()))
         }
         Some(key) => Ok(key),

@@ -74,14 +74,10 @@ impl CopyBuffer {
     }
 
     fn payload(&mut self, payload: &Payload) {
-        self.length(0); // Until it is known.
-        let start = self.bytes.len();
+        let text = payload.as_str().as_bytes();
+        self.length(text.len() + 1);
         self.bytes.push(JSONB_VERSION);
-        payload.append_to(&mut self.bytes);
-        let length = encoded(self.bytes.len() - start);
-        if let Some(place) = self.bytes.get_mut(start - length.len()..start) {
-            place.copy_from_slice(&length);
-        }
+        self.bytes.extend_from_slice(text);
     }
 
     fn optional(&mut self, bytes: Option<&[u8]>) {

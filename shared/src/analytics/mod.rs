@@ -20,7 +20,7 @@ pub use tenant::Tenant;
 
 /// Checks what every short text column demands: a length in characters and no NUL, which PostgreSQL cannot store.
 fn check_text(field: &'static str, text: &str, min: usize, max: usize) -> Result<(), InvalidEvent> {
-    if text.contains('\0') {
+    if memchr::memchr(0, text.as_bytes()).is_some() {
         return Err(InvalidEvent::NulCharacter { field });
     }
     // A character has at least one byte, so the usual short text needs no counting.

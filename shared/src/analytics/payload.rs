@@ -3,96 +3,56 @@ mod storable;
 
 use std::fmt;
 
-use bytes::Bytes;
-
 use super::InvalidEvent;
 use crate::json::{Members, kind};
-use order::{Place, sorted};
+use order::sorted;
 pub use storable::Storable;
 
-/// What the producer said: the text of a JSON object that `jsonb` accepts, every digit of every number kept.
+/// What the producer said: the text of a JSON object that `jsonb` accepts, every digit of every number kept, its members in
+/// the order in which `jsonb` keeps them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Payload {
-    /// From brace to brace.
-    object: Bytes,
-    /// A member that was added, if any.
-    added: Box<[u8]>,
-    /// The members in the order in which they go to PostgreSQL; empty: as they are written, the added one last.
-    order: Box<[Place]>,
-}
+pub struct Payload(String);
 
 impl Payload {
-    /// Of a text that is known to be one JSON value. Where it is a part of `whole` it is shared and not copied, and all of
-    /// `whole` lives on with it.
+    /// Of a text that is known to be one JSON value.
     ///
     /// # Errors
     /// It is no object, or as [`Storable::new`] says.
-    pub fn new(json: &str, whole: &Bytes, max_depth: u16) -> Result<Self, InvalidEvent> {
+    pub fn new(json: &str, max_depth: u16) -> Result<Self, InvalidEvent> {
         let not_object = |_| InvalidEvent::PayloadNotObject { found: kind(json) };
         let members = Members::of(json).map_err(not_object)?;
-        Ok(Self::with(&Storable::new(members, max_depth)?, whole, None))
+        Ok(Self(sorted(Storable::new(members, max_depth)?.members(), None)))
     }
 
     /// Of an object and one more member. Should the name be there already, this one wins, as the last always does in
-    /// `jsonb`. The object is shared as in [`Payload::new`].
+    /// `jsonb`.
     #[must_use]
-    pub fn with_member(object: &Storable<'_>, whole: &Bytes, name: &str, value: &str) -> Self {
-        Self::with(object, whole, Some((name, value)))
+    pub fn with_member(object: &Storable<'_>, name: &str, value: &str) -> Self {
+        Self(sorted(object.members(), Some((name, &quoted(name, value)))))
     }
 
-    fn with(object: &Storable<'_>, whole: &Bytes, member: Option<(&str, &str)>) -> Self {
-        let members = object.members();
-        let text = members.text();
-        let added = member.map_or_else(Vec::new, |(name, value)| quoted(name, value));
-        let behind = text.len()..text.len() + added.len();
-        let order = sorted(members, member.map(|(name, _)| (name, behind)));
-        let is_part = whole.as_ptr_range().contains(&text.as_ptr());
-        let object =
-            if is_part { whole.slice_ref(text.as_bytes()) } else { Bytes::copy_from_slice(text.as_bytes()) };
-        Self { object, added: added.into(), order }
-    }
-
-    /// Appends the JSON text, as `jsonb` will take it.
-    pub fn append_to(&self, text: &mut Vec<u8>) {
-        if self.order.is_empty() {
-            let (_, open) = self.object.split_last().unwrap_or((&b'}', b"{"));
-            text.extend_from_slice(open);
-            if !self.added.is_empty() && open.trim_ascii_end() != b"{" {
-                text.push(b',');
-            }
-            text.extend_from_slice(&self.added);
-        }
-        for (index, place) in self.order.iter().enumerate() {
-            text.push(if index == 0 { b'{' } else { b',' });
-            text.extend_from_slice(place.of(&self.object, &self.added));
-        }
-        text.push(b'}');
-    }
-
-    /// Bytes that the text takes in memory, to within a few.
+    /// The JSON text.
     #[must_use]
-    pub fn size(&self) -> usize {
-        self.object.len() + self.added.len()
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
 impl fmt::Display for Payload {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = Vec::with_capacity(self.size() + 1);
-        self.append_to(&mut text);
-        formatter.write_str(&String::from_utf8_lossy(&text))
+        formatter.write_str(&self.0)
     }
 }
 
 /// `"name":"value"`
-fn quoted(name: &str, value: &str) -> Vec<u8> {
+fn quoted(name: &str, value: &str) -> String {
     let mut member = Vec::with_capacity(name.len() + value.len() + 5);
     for (text, behind) in [(name, &b":"[..]), (value, b"")] {
         // Only a value's own `Serialize` and the writer can fail, and these do not.
         serde_json::to_writer(&mut member, text).unwrap_or_default();
         member.extend_from_slice(behind);
     }
-    member
+    String::from_utf8(member).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -103,12 +63,12 @@ mod tests {
     use super::*;
 
     fn payload(text: &str) -> Result<Payload, InvalidEvent> {
-        Payload::new(text, &Bytes::new(), 128)
+        Payload::new(text, 128)
     }
 
     fn with_member(text: &str, name: &str, value: &str) -> String {
         let object = Storable::new(Members::of(text).unwrap(), 128).unwrap();
-        Payload::with_member(&object, &Bytes::new(), name, value).to_string()
+        Payload::with_member(&object, name, value).to_string()
     }
 
     #[test]
@@ -182,15 +142,6 @@ mod tests {
             assert_eq!(with_member(text, "k", "v"), expected);
         }
         assert_eq!(with_member("{}", "\"", "\n"), r#"{"\"":"\n"}"#);
-    }
-
-    #[test]
-    fn a_part_is_shared_and_anything_else_is_copied() {
-        let whole = Bytes::from_static(br#"{"payload":{"b":1,"a":2}}"#);
-        let part = std::str::from_utf8(&whole[11..24]).unwrap();
-        let shared = Payload::new(part, &whole, 128).unwrap();
-        assert_eq!(shared.object.as_ptr(), part.as_ptr());
-        assert_eq!(shared, payload(part).unwrap());
     }
 
     /// A JSON object with few names, so that some come twice.

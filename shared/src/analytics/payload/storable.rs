@@ -1,12 +1,13 @@
 use memchr::{memchr, memchr2};
-use serde_json::value::RawValue;
 
 use crate::analytics::InvalidEvent;
-use crate::json::Members;
+use crate::json::{Member, Members};
 
 /// Digits that PostgreSQL's `numeric`, and so `jsonb`, keeps before and after the decimal point.
 const NUMERIC_MAX_INTEGER_DIGITS: i64 = 131_072;
 const NUMERIC_MAX_FRACTION_DIGITS: i64 = 16_383;
+/// A number of so many bytes is in range, if it has no exponent.
+const MAX_SHORT: usize = 100;
 
 /// A JSON object that `jsonb` accepts.
 #[derive(Debug)]
@@ -22,17 +23,20 @@ impl<'t> Storable<'t> {
         if max_depth == 0 {
             return Err(InvalidEvent::PayloadDepth { max: max_depth });
         }
-        // In a string only what is escaped can be refused: mostly nothing is.
-        let has_escapes = memchr(b'\\', object.text().as_bytes()).is_some();
-        let is_harmless = |value: &RawValue| match value.get().as_bytes().first() {
-            Some(b'"') => !has_escapes,
-            Some(b't' | b'f' | b'n') => true,
-            _ => false,
+        // Nearly every member is: a string can only be refused for what is escaped in it, and a short value without an
+        // exponent is neither deep nor large.
+        let is_harmless = |member: &Member<'t>| {
+            let escapes = object.has_escapes() && memchr(b'\\', object.text_of(member).as_bytes()).is_some();
+            !escapes
+                && match member.value().get().as_bytes() {
+                    [b'"' | b't' | b'f' | b'n', ..] => true,
+                    value => {
+                        value.len() <= MAX_SHORT.min(max_depth.into()) && memchr2(b'e', b'E', value).is_none()
+                    }
+                }
         };
-        for member in object.iter() {
-            for part in [member.written(), member.value()].into_iter().filter(|part| !is_harmless(part)) {
-                Scan { bytes: part.get().as_bytes(), at: 0 }.run(max_depth)?;
-            }
+        for member in object.iter().filter(|member| !is_harmless(member)) {
+            Scan { bytes: object.text_of(member).as_bytes(), at: 0 }.run(max_depth)?;
         }
         Ok(Self(object))
     }
@@ -44,7 +48,7 @@ impl<'t> Storable<'t> {
     }
 }
 
-/// One walk over a part of an object's member, which is known to be JSON.
+/// One walk over a member's text, which is known to be JSON.
 struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -124,7 +128,7 @@ impl Scan<'_> {
         }
         let number = self.bytes.get(start..self.at).unwrap_or_default();
         // Few digits and no exponent: by far most numbers.
-        let plain = number.len() <= 100 && !number.iter().any(|byte| matches!(byte, b'e' | b'E'));
+        let plain = number.len() <= MAX_SHORT && !number.iter().any(|byte| matches!(byte, b'e' | b'E'));
         if plain || fits_numeric(number) {
             Ok(())
         } else {

@@ -2,6 +2,7 @@
 //! that it accounts for, what became of each, and the events. Pure: no I/O, no clock.
 
 mod settings;
+mod series;
 mod cursor;
 mod lane;
 mod lane_task;
@@ -20,6 +21,7 @@ pub use command_lane::CommandLane;
 pub use cursor::{Cursor, Step};
 pub use lane::{Lane, LaneInput, LaneLoad};
 pub use lane_task::{Decoder, LaneTask};
+pub use series::{Series, SeriesList};
 pub use settings::{BatchArgs, BatchSettings};
 
 /// A worker's right to write a partition: only the latest epoch may.
@@ -92,6 +94,8 @@ pub struct BatchEvent {
     pub event: AnalyticsEvent,
     /// Index of its partition in the batch.
     pub partition: usize,
+    /// Index of its series in the batch.
+    pub series: usize,
     /// What brought it.
     pub origin: Origin,
 }
@@ -149,6 +153,7 @@ pub struct Batch {
     /// Events whose id another one of the batch has, by position.
     repeats: Vec<BatchEvent>,
     refused: Vec<Refused>,
+    series: SeriesList,
     ids: HashSet<Uuid, foldhash::fast::RandomState>,
     records: usize,
     bytes: usize,
@@ -233,7 +238,8 @@ impl Batch {
     fn push_event(&mut self, partition: usize, event: AnalyticsEvent, origin: Origin) {
         let is_first = self.ids.insert(event.id().uuid());
         let events = if is_first { &mut self.events } else { &mut self.repeats };
-        events.push(BatchEvent { event, partition, origin });
+        let series = self.series.place(&event);
+        events.push(BatchEvent { event, partition, series, origin });
     }
 
     /// Of several events with one id, the first by position that is written at all stands for it. `is_kept` tells which
@@ -313,6 +319,12 @@ impl Batch {
     /// Both, whatever becomes of them.
     pub fn all_events(&self) -> impl Iterator<Item = &BatchEvent> + Clone {
         self.events.iter().chain(&self.repeats)
+    }
+
+    /// What its events are counted by.
+    #[must_use]
+    pub fn series(&self) -> &[Series] {
+        self.series.as_slice()
     }
 
     /// Dead letters to be.

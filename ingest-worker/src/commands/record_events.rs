@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
@@ -14,7 +15,7 @@ use crate::fail_point::{self, FailPoint};
 use crate::metrics::{self, RetryCause, Stage};
 use crate::write::events::Route;
 use crate::write::partitions::Partitions;
-use crate::write::series::SeriesCache;
+use crate::write::series::SeriesNumbers;
 use crate::write::{
     ANSWER, Backend, DatabaseSettings, WriteFailure, dead_letters, event_ids, events, offsets, read_models,
     shard, within,
@@ -38,7 +39,7 @@ pub struct Recorder {
     shard: i16,
     group: Arc<str>,
     worker: Arc<str>,
-    series: SeriesCache,
+    series: SeriesNumbers,
     partitions: Partitions,
     checked_batches_left: u32,
 }
@@ -71,7 +72,7 @@ impl Recorder {
             Ok((connection, backend, shard))
         };
         let (connection, backend, shard) = within(ANSWER, session).await?;
-        let (series, partitions) = (SeriesCache::default(), Partitions::default());
+        let (series, partitions) = (SeriesNumbers::default(), Partitions::default());
         let checked_batches_left = if group.starts_with(REPLAY_GROUPS) { CHECKED_BATCHES } else { 0 };
         Ok(Self { connection, backend, shard, group, worker, series, partitions, checked_batches_left })
     }
@@ -145,11 +146,9 @@ impl Recorder {
 
     /// One attempt, one transaction; [`Recorder::handle`] acts on the [`WriteFailure`].
     async fn write_once(&mut self, batch: &mut Batch) -> Result<Recorded, WriteFailure> {
-        let all_events = || batch.all_events().map(|event| &event.event);
-        self.partitions
-            .ensure(&mut self.connection, all_events().map(shared::analytics::AnalyticsEvent::occurred_at))
-            .await?;
-        self.series.ensure(&mut self.connection, all_events()).await?;
+        let times = batch.all_events().map(|event| event.event.occurred_at());
+        self.partitions.ensure(&mut self.connection, times).await?;
+        let series = self.series.of(&mut self.connection, batch.series()).await?;
         let route = if self.checked_batches_left > 0 { Route::Checked } else { Route::Straight };
 
         let started = Instant::now();
@@ -175,7 +174,7 @@ impl Recorder {
         let new: Vec<&BatchEvent> = unseen.into_iter().filter(|event| !known.contains(&event.id())).collect();
         let met_again = !known.is_empty();
         clock.lap(Stage::Events);
-        read_models::count(&mut tx, self.shard, &self.series, new.iter().map(|event| &event.event)).await?;
+        read_models::count(&mut tx, self.shard, &times_and_series(&new, &series)?).await?;
         FailPoint::BetweenTables.pass().await?;
         clock.lap(Stage::ReadModels);
         dead_letters::insert(&mut tx, &letters(batch, &locked)).await?;
@@ -225,6 +224,16 @@ impl Recorder {
         }
         Ok(culprits)
     }
+}
+
+/// When each of these happened, and the number of its series.
+fn times_and_series(
+    events: &[&BatchEvent],
+    numbers: &[i32],
+) -> Result<Vec<(DateTime<Utc>, i32)>, WriteFailure> {
+    let of = |event: &&BatchEvent| Some((event.event.occurred_at(), *numbers.get(event.series)?));
+    let all: Option<_> = events.iter().map(of).collect();
+    all.ok_or_else(|| WriteFailure::Defect("an event has no series".to_owned()))
 }
 
 /// Marks the culprits; HTTP commands, which have no record to keep, are returned by number.

@@ -126,7 +126,8 @@ pub(crate) enum Order {
 /// Everything that Kafka has assigned to this worker.
 #[derive(Debug)]
 pub(crate) struct Assignment {
-    topics: HashMap<Arc<str>, BTreeMap<i32, Partition>>,
+    /// Looked into for every record.
+    topics: HashMap<Arc<str>, BTreeMap<i32, Partition>, foldhash::fast::RandomState>,
     lanes: usize,
     attempts: u64,
 }
@@ -134,7 +135,7 @@ pub(crate) struct Assignment {
 impl Assignment {
     /// Nothing yet, for so many lanes.
     pub(crate) fn new(lanes: usize) -> Self {
-        Self { topics: HashMap::new(), lanes, attempts: 0 }
+        Self { topics: HashMap::default(), lanes, attempts: 0 }
     }
 
     /// Kafka gives a partition.

@@ -1,6 +1,6 @@
 //! The first and the last statements of the transaction: who may write, and how far it has come.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -12,7 +12,7 @@ use crate::batch::{Batch, PartitionRange, Totals};
 #[derive(Debug)]
 pub struct Locked {
     /// Indices of the batch's partitions that are still ours; the others are left out.
-    pub owned: HashSet<usize>,
+    pub owned: BTreeSet<usize>,
     /// When the transaction began.
     pub now: DateTime<Utc>,
     /// Events before it are not stored.

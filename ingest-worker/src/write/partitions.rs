@@ -16,7 +16,7 @@ use crate::commands::Backoff;
 /// The months that are known to have a partition of `analytics_events`.
 #[derive(Debug, Default)]
 pub struct Partitions {
-    known: HashSet<(i32, u32)>,
+    known: HashSet<(i32, u32), foldhash::fast::RandomState>,
 }
 
 impl Partitions {

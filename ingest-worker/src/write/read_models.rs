@@ -3,24 +3,22 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use shared::analytics::AnalyticsEvent;
 use shared::bucket::{self, MINUTES_PER_HOUR};
 use sqlx::PgConnection;
 
 use super::failure::WriteFailure;
-use super::series::SeriesCache;
 
-/// Counts really new events per hour, series and minute, under the lane's shard.
+/// Counts really new events, each its time and the number of its series, per hour, series and minute, under the lane's
+/// shard.
 ///
 /// # Errors
 /// As [`WriteFailure`] says.
-pub async fn count<'e>(
+pub async fn count(
     connection: &mut PgConnection,
     shard: i16,
-    series: &SeriesCache,
-    new_events: impl Iterator<Item = &'e AnalyticsEvent>,
+    new_events: &[(DateTime<Utc>, i32)],
 ) -> Result<(), WriteFailure> {
-    let hours = per_hour(series, new_events)?;
+    let hours = per_hour(new_events);
     if hours.is_empty() {
         return Ok(());
     }
@@ -43,22 +41,16 @@ pub async fn count<'e>(
 type HourCounts = ((DateTime<Utc>, i32), [i32; MINUTES_PER_HOUR]);
 
 /// Sorted by key, so that the rows are locked in one order everywhere.
-fn per_hour<'e>(
-    series: &SeriesCache,
-    events: impl Iterator<Item = &'e AnalyticsEvent>,
-) -> Result<Vec<HourCounts>, WriteFailure> {
+fn per_hour(events: &[(DateTime<Utc>, i32)]) -> Vec<HourCounts> {
     let mut hours: HashMap<(DateTime<Utc>, i32), [i32; MINUTES_PER_HOUR], foldhash::fast::RandomState> =
         HashMap::default();
-    for event in events {
-        let number =
-            series.number(event).ok_or_else(|| WriteFailure::Defect("an event has no series".to_owned()))?;
-        let minutes =
-            hours.entry((bucket::hour(event.occurred_at()), number)).or_insert([0; MINUTES_PER_HOUR]);
-        if let Some(count) = minutes.get_mut(bucket::minute_of_hour(event.occurred_at())) {
+    for (occurred_at, series) in events {
+        let minutes = hours.entry((bucket::hour(*occurred_at), *series)).or_insert([0; MINUTES_PER_HOUR]);
+        if let Some(count) = minutes.get_mut(bucket::minute_of_hour(*occurred_at)) {
             *count += 1;
         }
     }
     let mut hours: Vec<_> = hours.into_iter().collect();
     hours.sort_unstable_by_key(|(key, _)| *key);
-    Ok(hours)
+    hours
 }

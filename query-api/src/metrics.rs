@@ -86,9 +86,9 @@ pub fn rows_read(projection: &'static str, rows: usize) {
 }
 
 /// The pool at this moment.
-pub fn pool(used: usize, idle: usize, limit: u32) {
+pub fn pool(used: usize, idle: usize, limit: usize) {
     let count = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
     gauge!(POOL_CONNECTIONS, "state" => "used").set(count(used));
     gauge!(POOL_CONNECTIONS, "state" => "idle").set(count(idle));
-    gauge!(POOL_LIMIT).set(f64::from(limit));
+    gauge!(POOL_LIMIT).set(count(limit));
 }

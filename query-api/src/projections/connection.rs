@@ -58,7 +58,7 @@ pub struct DatabaseConfig {
     /// How long PostgreSQL may work on one statement.
     pub statement_timeout: Duration,
     /// Most connections.
-    pub pool_size: u32,
+    pub pool_size: usize,
 }
 
 impl std::fmt::Debug for DatabaseConfig {

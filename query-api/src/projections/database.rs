@@ -1,21 +1,21 @@
 //! The connections to PostgreSQL: bounded in number and in time, with a role that can only read, and back by
 //! themselves after an outage.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use deadpool::Status;
+use deadpool::managed::PoolError;
 use futures_util::future::BoxFuture;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgPool, PgPoolOptions};
-use sqlx::{Connection as _, PgConnection, Postgres};
+use sqlx::PgConnection;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{DatabaseConfig, Session};
 use super::failure::{NOT_MIGRATED, QueryFailure, sentence};
+use super::pool::{Lent, Pool, is_alive, pool};
 use super::privileges;
-use super::snapshot::{Lent, Snapshot};
+use super::snapshot::Snapshot;
 use super::standing::Standing;
 use crate::metrics;
 
@@ -24,10 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks during an outage.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// A connection that was idle for longer is tested first.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
-/// How long a connection may take to say that it is there: two of them are tried within [`PATIENCE`].
-const ALIVE_WITHIN: Duration = Duration::from_millis(900);
 /// Even a new one.
 const ENDS_ALL: &str = "PostgreSQL ends each connection at once";
 
@@ -52,7 +48,7 @@ fn some_of(tables: &[String]) -> String {
 
 /// The pool, and what is known about PostgreSQL.
 pub struct Database {
-    pool: PgPool,
+    pool: Pool,
     session: Session,
     answer_within: Duration,
     standing: Standing,
@@ -64,24 +60,8 @@ impl Database {
     #[must_use]
     pub fn new(config: &DatabaseConfig) -> Self {
         let session = Session::new(config);
-        let prepared = Arc::new(session.clone());
-        let pool = PgPoolOptions::new()
-            .max_connections(config.pool_size)
-            .acquire_timeout(PATIENCE)
-            // What it is asked first is test enough, and one answer less to wait for, but for one that may have been
-            // forgotten on its way: that would not answer at all.
-            .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                let is_fresh = meta.idle_for < FORGOTTEN_AFTER;
-                Box::pin(async move { Ok(is_fresh || is_alive(connection).await) })
-            })
-            .after_connect(move |connection, _| {
-                let session = prepared.clone();
-                Box::pin(async move { session.prepare(connection).await })
-            })
-            .connect_lazy_with(session.connect.clone());
         Self {
-            pool,
+            pool: pool(session.clone(), config.pool_size),
             session,
             // A server that does not even answer is no slow statement: a little more than all waits it can explain.
             answer_within: PATIENCE + config.statement_timeout + Duration::from_secs(1),
@@ -113,7 +93,7 @@ impl Database {
     pub async fn snapshot(&self) -> Result<Snapshot, QueryFailure> {
         self.standing.admit()?;
         for _ in 0..self.attempts() {
-            match timeout(PATIENCE, Snapshot::begin(Lent::new(self.connection().await?))).await {
+            match timeout(PATIENCE, Snapshot::begin(self.lend().await?)).await {
                 Ok(Err(QueryFailure::Away(_))) => {}
                 Ok(begun) => return begun,
                 Err(_) => return Err(QueryFailure::Away("no answer from PostgreSQL within 2 s".to_owned())),
@@ -132,7 +112,7 @@ impl Database {
     ) -> Result<T, QueryFailure> {
         self.standing.admit()?;
         for _ in 0..self.attempts() {
-            let mut lent = Lent::new(self.connection().await?);
+            let mut lent = self.lend().await?;
             let outcome = ask(lent.connection()?).await;
             // Whatever PostgreSQL itself says is the answer; only a connection that is gone is no answer.
             let is_lost =
@@ -147,18 +127,21 @@ impl Database {
 
     /// Connections that were idle may have died with their server, all of them: the first thing that they are asked
     /// tells, and they are closed.
-    fn attempts(&self) -> u32 {
-        self.pool.options().get_max_connections() + 1
+    fn attempts(&self) -> usize {
+        self.pool.status().max_size + 1
     }
 
-    async fn connection(&self) -> Result<PoolConnection<Postgres>, QueryFailure> {
-        self.pool.acquire().await.map_err(|fault| match fault {
-            sqlx::Error::PoolTimedOut if self.pool.size() < self.pool.options().get_max_connections() => {
-                // The pool tries again in silence when it is refused.
-                QueryFailure::Away("no connection to PostgreSQL within 2 s".to_owned())
+    async fn lend(&self) -> Result<Lent, QueryFailure> {
+        match timeout(PATIENCE, self.pool.get()).await {
+            Ok(Ok(connection)) => Ok(Lent::new(connection)),
+            Ok(Err(PoolError::Backend(fault))) => Err(fault.into()),
+            Ok(Err(fault)) => Err(QueryFailure::Away(fault.to_string())),
+            // One is being made, and does not come.
+            Err(_) if self.pool.status().size < self.pool.status().max_size => {
+                Err(QueryFailure::Away("no connection to PostgreSQL within 2 s".to_owned()))
             }
-            fault => fault.into(),
-        })
+            Err(_) => Err(QueryFailure::Busy),
+        }
     }
 
     /// Why it cannot serve, if so: looked up anew, so that an idle process knows too.
@@ -212,7 +195,7 @@ impl Database {
             Ok(Ok(privileges)) => privileges,
             // No connection left for us, but the pool has its own.
             Ok(Err(sqlx::Error::Database(fault)))
-                if fault.code().is_some_and(|c| c == "53300") && self.pool.size() > 0 =>
+                if fault.code().is_some_and(|c| c == "53300") && self.pool.status().size > 0 =>
             {
                 return Ok(true);
             }
@@ -247,12 +230,7 @@ impl Database {
 
     /// Connections in use and idle, for the metrics.
     pub fn observe(&self) {
-        let idle = self.pool.num_idle();
-        let open = usize::try_from(self.pool.size()).unwrap_or(usize::MAX);
-        metrics::pool(open.saturating_sub(idle), idle, self.pool.options().get_max_connections());
+        let Status { size, available, max_size, .. } = self.pool.status();
+        metrics::pool(size.saturating_sub(available), available, max_size);
     }
-}
-
-async fn is_alive(connection: &mut PgConnection) -> bool {
-    matches!(timeout(ALIVE_WITHIN, connection.ping()).await, Ok(Ok(())))
 }

@@ -21,10 +21,9 @@ pub enum QueryFailure {
 
 impl From<sqlx::Error> for QueryFailure {
     fn from(error: sqlx::Error) -> Self {
-        use sqlx::Error::{Database, Io, PoolClosed, PoolTimedOut, Protocol, Tls, WorkerCrashed};
+        use sqlx::Error::{Database, Io, Protocol, Tls, WorkerCrashed};
         match error {
-            PoolTimedOut => Self::Busy,
-            Io(_) | Tls(_) | Protocol(_) | PoolClosed | WorkerCrashed => Self::Away(sentence(&error)),
+            Io(_) | Tls(_) | Protocol(_) | WorkerCrashed => Self::Away(sentence(&error)),
             Database(ref database) => match database.code().unwrap_or(Cow::Borrowed("")).as_ref() {
                 "57014" => Self::TooSlow,
                 // Undefined table, column or schema: not migrated yet, or not by a release that fits.

@@ -7,6 +7,7 @@ pub mod edge_counts;
 pub mod events;
 pub mod privileges;
 pub mod connection;
+pub mod pool;
 pub mod database;
 pub mod standing;
 pub mod failure;

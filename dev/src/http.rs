@@ -45,16 +45,6 @@ impl Server {
         answer(self.request(Method::GET, path)).await
     }
 
-    /// Asks, and reads the answer to its end without a look at it: for those who measure.
-    ///
-    /// # Errors
-    /// No answer, or one that is no success.
-    pub async fn get_unread(&self, path: &str) -> Result<()> {
-        let answer = self.request(Method::GET, path).send().await?.error_for_status()?;
-        answer.bytes().await?;
-        Ok(())
-    }
-
     /// The JSON of a successful answer.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! How near the service comes to PostgreSQL's own speed. Ratios against a baseline of the same run: absolute figures are
 //! the machine's.
 
+mod asker;
 pub mod report;
 mod floor;
 mod ingest;
@@ -28,8 +29,8 @@ use rows::Rows;
 const HALF_OF_FAR: Duration = Duration::from_micros(2_500);
 /// Days over which a million events are spread.
 const DAYS_OF_A_MILLION: i64 = 6;
-/// How long each measurement of a rate of answers takes.
-const RATE_LASTS: Duration = Duration::from_secs(4);
+/// Turns that the reader and `pgbench` take when it is about the rate of answers, since a machine's speed drifts.
+const RATE_TURNS: usize = 4;
 
 /// Which measurements, and how large.
 #[derive(Debug, Clone)]
@@ -231,12 +232,16 @@ async fn reading(plan: &Plan, millions: usize, report: &mut Report) -> Result<()
             let most = if question.name.starts_with("recent") { 5.0 } else { 10.0 };
             report.note(format!("{what}, p50"), "ms", warm.millis(0.5), None);
             report.note(format!("{what}, p99"), "ms", warm.millis(0.99), Some(Bound::AtMost(most)));
-            let ours = reads::rate(&reader.server, question, RATE_LASTS).await?;
-            let theirs = reads::pgbench(&reader_url, question, RATE_LASTS, &bench.stack.folder).await?;
-            if let Some(theirs) = theirs {
+            let (mut ours, mut theirs) = (0.0, 0.0);
+            for _ in 0..RATE_TURNS {
+                ours += reads::rate(&reader.server, question).await?;
+                theirs +=
+                    reads::pgbench(&reader_url, question, &bench.stack.folder).await?.unwrap_or(f64::NAN);
+            }
+            if theirs.is_finite() {
                 report.ratio(format!("{what}: answers ÷ pgbench"), ours / theirs, Some(Bound::AtLeast(0.6)));
             }
-            report.note(format!("{what}: answers"), "/s", ours, None);
+            report.note(format!("{what}: answers"), "/s", ours / RATE_TURNS as f64, None);
             if repeat == 0 {
                 let read = reads::read(pool, question).await?;
                 report.note(format!("{what}: read"), "rows", read.rows, None);

@@ -12,22 +12,26 @@ use sqlx::postgres::PgPool;
 use tokio::process::Command;
 use tokio::time::Instant;
 
+use super::asker::Asker;
 use super::quantiles::Quantiles;
 use super::questions::Question;
 use crate::http::Server;
 
 /// Clients that ask at the same time when it is about the rate, as many as connections of the reader by default.
 const CLIENTS: usize = 8;
+/// How long they ask.
+const RATE_LASTS: Duration = Duration::from_secs(1);
 
 /// Asks one after the other, so often.
 ///
 /// # Errors
 /// The reader does not answer.
 pub async fn latency(reader: &Server, question: &Question, times: usize) -> Result<Quantiles> {
+    let mut asker = Asker::of(reader).await?;
     let mut quantiles = Quantiles::default();
     for _ in 0..times {
         let asked = Instant::now();
-        reader.get_unread(&question.path).await?;
+        asker.ask(&question.path).await?;
         quantiles.add(asked.elapsed());
     }
     Ok(quantiles)
@@ -37,12 +41,13 @@ pub async fn latency(reader: &Server, question: &Question, times: usize) -> Resu
 ///
 /// # Errors
 /// The reader does not answer.
-pub async fn rate(reader: &Server, question: &Question, lasts: Duration) -> Result<f64> {
+pub async fn rate(reader: &Server, question: &Question) -> Result<f64> {
     let started = Instant::now();
     let client = |_| async {
+        let mut asker = Asker::of(reader).await?;
         let mut answers = 0_u32;
-        while started.elapsed() < lasts {
-            reader.get_unread(&question.path).await?;
+        while started.elapsed() < RATE_LASTS {
+            asker.ask(&question.path).await?;
             answers += 1;
         }
         anyhow::Ok(answers)
@@ -56,12 +61,12 @@ pub async fn rate(reader: &Server, question: &Question, lasts: Duration) -> Resu
 ///
 /// # Errors
 /// It fails.
-pub async fn pgbench(url: &str, question: &Question, lasts: Duration, folder: &Path) -> Result<Option<f64>> {
+pub async fn pgbench(url: &str, question: &Question, folder: &Path) -> Result<Option<f64>> {
     let script = folder.join("question.sql");
     tokio::fs::write(&script, format!("{};\n", question.statements.join(";\n"))).await?;
     let output = Command::new("pgbench")
         .args(["--no-vacuum", "--protocol=prepared", "--jobs=1"])
-        .args([format!("--client={CLIENTS}"), format!("--time={}", lasts.as_secs())])
+        .args([format!("--client={CLIENTS}"), format!("--time={}", RATE_LASTS.as_secs())])
         .arg("--file")
         .arg(&script)
         .arg(url)

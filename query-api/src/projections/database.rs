@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connection::{DatabaseConfig, Session};
 use super::failure::{NOT_MIGRATED, QueryFailure, sentence};
-use super::pool::{Lent, Pool, is_alive, pool};
+use super::pool::{Lent, Pool, is_alive, is_passing, pool, tidy};
 use super::privileges;
 use super::snapshot::Snapshot;
 use super::standing::Standing;
@@ -21,6 +21,10 @@ use crate::metrics;
 
 /// How long a request waits for a connection, and a look at PostgreSQL for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Before a connection that PostgreSQL would not make is tried again.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+/// How often connections that nobody needs are closed.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// Between two looks during an outage.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -132,11 +136,20 @@ impl Database {
     }
 
     async fn lend(&self) -> Result<Lent, QueryFailure> {
-        match timeout(PATIENCE, self.pool.get()).await {
+        let connection = async {
+            loop {
+                match self.pool.get().await {
+                    // By then PostgreSQL may have room for one more, or may be there, or one of ours may be back.
+                    Err(PoolError::Backend(fault)) if is_passing(&fault) => sleep(TRY_AGAIN).await,
+                    outcome => return outcome,
+                }
+            }
+        };
+        match timeout(PATIENCE, connection).await {
             Ok(Ok(connection)) => Ok(Lent::new(connection)),
             Ok(Err(PoolError::Backend(fault))) => Err(fault.into()),
             Ok(Err(fault)) => Err(QueryFailure::Away(fault.to_string())),
-            // One is being made, and does not come.
+            // One was being made, and did not come.
             Err(_) if self.pool.status().size < self.pool.status().max_size => {
                 Err(QueryFailure::Away("no connection to PostgreSQL within 2 s".to_owned()))
             }
@@ -181,11 +194,12 @@ impl Database {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = next => serving = self.look().await?,
+                () = sleep(TIDY_EVERY) => tidy(&self.pool),
             }
         }
     }
 
-    /// Makes a connection of its own, not of the pool, which retries in silence and loses the reason.
+    /// Makes a connection of its own, not of the pool, all of whose may be busy.
     ///
     /// # Errors
     /// The role in effect may write.

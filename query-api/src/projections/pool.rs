@@ -3,6 +3,7 @@
 //! Not sqlx's own pool: that asks PostgreSQL for a sign of life whenever a connection comes back, which is as long a way
 //! as an answer.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use deadpool::managed::{self, Manager, Metrics, QueueMode, RecycleError, RecycleResult};
@@ -14,6 +15,8 @@ use super::failure::QueryFailure;
 
 /// A connection that was not used for longer is tested first.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(5);
+/// One that was not used for longer is closed: fewer are needed.
+const IDLE_AFTER: Duration = Duration::from_secs(600);
 /// An older one is replaced, since its server process keeps what it has ever cached.
 const OLD_AFTER: Duration = Duration::from_secs(1800);
 /// How long a connection may take to say that it is there: two of them are tried within the time that a request waits.
@@ -53,6 +56,22 @@ impl Manager for Session {
         } else {
             Err(RecycleError::message("it does not answer"))
         }
+    }
+}
+
+/// Closes connections that nobody needs.
+pub fn tidy(pool: &Pool) {
+    pool.retain(|_, metrics| metrics.last_used() < IDLE_AFTER);
+}
+
+/// Whether a connection could not be made for a reason that may be gone in a moment: nobody listens, or PostgreSQL is full or
+/// starting.
+#[must_use]
+pub fn is_passing(fault: &sqlx::Error) -> bool {
+    match fault {
+        sqlx::Error::Io(fault) => fault.kind() == ErrorKind::ConnectionRefused,
+        sqlx::Error::Database(fault) => fault.is_transient_in_connect_phase(),
+        _ => false,
     }
 }
 

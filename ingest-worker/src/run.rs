@@ -197,7 +197,7 @@ impl House {
         inbox: (mpsc::Sender<ToConsumer>, mpsc::Receiver<ToConsumer>),
     ) -> anyhow::Result<oneshot::Receiver<()>> {
         // What the client does not hold itself is shared by the lanes.
-        let lane_bytes = self.config.batch.memory_budget / 3 * 2 / self.config.batch.lanes;
+        let lane_bytes = self.config.batch.lane_bytes();
         let consumer = Consumer::new(
             self.config.kafka.clone(),
             doors,

@@ -107,7 +107,7 @@ impl Lane {
     /// Whether the next input may be taken now.
     #[must_use]
     pub fn takes_more(&self) -> bool {
-        let full = self.batch.records() >= self.most_records || self.batch.bytes() >= self.settings.max_bytes;
+        let full = self.batch.records() >= self.most_records || self.is_large();
         self.writer != Writer::Away && !full && self.waiting.is_none()
     }
 
@@ -264,10 +264,14 @@ impl Lane {
     }
 
     fn is_due(&self, now: Instant) -> bool {
-        let full = self.batch.records() >= self.settings.max_events.min(self.most_records)
-            || self.batch.bytes() >= self.settings.max_bytes;
+        let full = self.batch.records() >= self.settings.max_events.min(self.most_records) || self.is_large();
         let ripe = self.opened.is_some_and(|opened| now.duration_since(opened) >= self.settings.linger);
         !self.batch.is_empty() && (full || ripe || self.waiting.is_some() || self.draining)
+    }
+
+    /// The lane's own bound too: beyond it nothing more would come, and the batch would wait for its time.
+    fn is_large(&self) -> bool {
+        self.held >= self.settings.max_bytes.min(self.settings.lane_bytes())
     }
 
     /// When the batch is to be written even if nothing more comes; none while there is none or it could not be written.

@@ -15,7 +15,7 @@ pub struct BatchArgs {
     /// The same while there is a backlog
     #[arg(long, env = "ANALYTICS_BATCH_BACKLOG_MAX_EVENTS", default_value = "50000", value_name = "N")]
     batch_backlog_max_events: String,
-    /// A batch is written when its records take this much
+    /// A batch is written when its records and events take this much memory
     #[arg(long, env = "ANALYTICS_BATCH_MAX_BYTES", default_value = "16MiB", value_name = "SIZE")]
     batch_max_bytes: String,
     /// A batch is written this long after its first record
@@ -35,12 +35,20 @@ pub struct BatchSettings {
     pub max_events: usize,
     /// The same while there is a backlog.
     pub backlog_max_events: usize,
-    /// Bytes of records after which a batch is written.
+    /// Bytes of memory after which a batch is written.
     pub max_bytes: usize,
     /// How long after its first record a batch is written.
     pub linger: Duration,
     /// Bytes for everything between fetch and commit.
     pub memory_budget: usize,
+}
+
+impl BatchSettings {
+    /// Bytes that each lane may hold: the Kafka client has a third of the budget.
+    #[must_use]
+    pub fn lane_bytes(&self) -> usize {
+        self.memory_budget / 3 * 2 / self.lanes
+    }
 }
 
 impl BatchArgs {
@@ -68,7 +76,7 @@ impl BatchArgs {
                 settings.backlog_max_events, settings.max_events
             ));
         }
-        // The Kafka client's third, and two batches at least: one is gathered while another is written.
+        // A third is the Kafka client's, and no batch may want all of what the lanes share.
         if settings.max_bytes > settings.memory_budget / 3 && settings.memory_budget > 0 {
             faults.error(format!(
                 "ANALYTICS_BATCH_MAX_BYTES is `{}`; allowed is a third of ANALYTICS_MEMORY_BUDGET ({}) at most",

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use shared::analytics::{EventId, EventParts, EventType, Payload, Source};
+use shared::analytics::{EventId, EventParts, EventType, Payload, Source, Tenant};
 
 use super::*;
 use crate::decode::RejectionClass;
@@ -18,10 +18,11 @@ fn key(partition: i32) -> PartitionKey {
 fn event((_, id, content): Word) -> AnalyticsEvent {
     AnalyticsEvent::new(EventParts {
         id: EventId::external(Uuid::from_u128(id.into())),
-        event_type: EventType::new("type".to_owned()).unwrap(),
+        event_type: EventType::new(format!("type {}", id % 2)).unwrap(),
         source: Source::new("source".to_owned()).unwrap(),
         occurred_at: DateTime::UNIX_EPOCH + TimeDelta::hours(content.into()),
-        tenant: None,
+        tenant: [None, Some(""), Some("t")][usize::from(content) % 3]
+            .map(|tenant| Tenant::new(tenant.to_owned()).unwrap()),
         actor: None,
         payload: Payload::new(r#"{"n":1}"#, 8).unwrap(),
     })
@@ -114,6 +115,11 @@ proptest! {
         expected.sort_unstable();
         prop_assert_eq!(written, expected);
 
+        for written in batch.all_events() {
+            let (series, event) = (&batch.series()[written.series], &written.event);
+            prop_assert_eq!(series.tenant.as_ref(), event.tenant());
+            prop_assert_eq!((&series.source, &series.event_type), (event.source(), event.event_type()));
+        }
         let refused = batch.refused().iter().map(|refused| refused.record.offset);
         let mut all: Vec<i64> = batch.all_events().map(offset).chain(refused).collect();
         all.sort_unstable();

@@ -1,7 +1,7 @@
-use bytes::Bytes;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use proptest::prelude::*;
 use shared::json::text;
 

@@ -59,8 +59,7 @@ pub fn nearly(members: &Members<'_>) -> Option<Rejection> {
     payload.err().map(Rejection::from)
 }
 
-/// Reads all fields and lists all that are wrong. Without an `occurredAt` the door says what
-/// time it is.
+/// Reads all fields and lists all that are wrong. Without an `occurredAt` the door says what time it is.
 pub fn read(members: &Members<'_>, max_depth: u16, bounds: &Bounds) -> Result<Canonical, Vec<Refused>> {
     let mut refused = Vec::new();
     let id = keep(id(members), &mut refused);

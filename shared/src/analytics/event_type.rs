@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::{InvalidEvent, check_text};
 
-/// What happened, as its producer names it: 1 to 120 characters. Shared, since many events are of few types.
+/// What happened, as its producer names it: 1 to 120 characters. Shared by the events of an upstream's rule.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventType(Arc<str>);
 

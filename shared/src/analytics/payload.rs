@@ -8,8 +8,8 @@ use crate::json::{Members, kind};
 use order::sorted;
 pub use storable::Storable;
 
-/// What the producer said: the text of a JSON object that `jsonb` accepts, every digit of every number kept, its members in
-/// the order in which `jsonb` keeps them.
+/// What the producer said: the text of a JSON object that `jsonb` accepts, every digit of every number kept, its members
+/// nearly always in the order in which `jsonb` keeps them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload(String);
 

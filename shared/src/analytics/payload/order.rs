@@ -29,6 +29,7 @@ pub fn sorted(object: &Members<'_>, added: Option<(&str, &str)>) -> String {
         }
     }
     text.push('}');
+    text.shrink_to_fit(); // Much of the object may have been white space.
     text
 }
 

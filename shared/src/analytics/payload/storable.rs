@@ -168,7 +168,45 @@ fn fits_numeric(number: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// A JSON value, as deep and as odd as there may be.
+    fn a_value() -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            "-?[1-9][0-9]{0,3}(\\.[0-9]{1,3})?([eE][+-]?[0-9]{1,6})?",
+            "[1-9][0-9]{95,110}",
+            Just("true".to_owned()),
+            Just("null".to_owned()),
+            r#""([a-e ]|\\\\|\\u0000|\\u0065|\\ud83d|\\ude00){0,4}""#,
+        ];
+        leaf.prop_recursive(4, 16, 3, |inner| {
+            let items = proptest::collection::vec(inner, 0..3).prop_map(|items| items.join(","));
+            (items, any::<bool>()).prop_map(|(items, array)| match (array, items.is_empty()) {
+                (true, _) => format!("[{items}]"),
+                (false, true) => "{}".to_owned(),
+                (false, false) => format!("{{\"k\":[{items}]}}"),
+            })
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_shortcut_lets_through_what_a_look_at_everything_refuses(
+            values in proptest::collection::vec(("[a-c]{0,2}", a_value()), 0..5),
+            max_depth in 1..6_u16,
+        ) {
+            let members: Vec<_> = values.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+            let text = format!("{{{}}}", members.join(","));
+            let object = Members::of(&text).unwrap();
+            let mut looks =
+                object.iter().map(|member| Scan { bytes: object.text_of(member).as_bytes(), at: 0 }.run(max_depth));
+            let looked = looks.find(Result::is_err).unwrap_or(Ok(()));
+            drop(looks);
+            prop_assert_eq!(Storable::new(object, max_depth).map(drop), looked, "{}", text);
+        }
+    }
 
     #[test]
     fn the_borders_of_numeric_are_exact() {

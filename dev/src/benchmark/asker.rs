@@ -1,4 +1,6 @@
-//! A client that takes no more of the processor than `pgbench` does: what a client needs is not the reader's.
+//! A client that takes little of the processor that it shares with the reader: what a client needs is not the reader's.
+
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
@@ -8,9 +10,13 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::HOST;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use crate::http::Server;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One connection that asks one thing after the other.
 pub struct Asker {
@@ -35,6 +41,10 @@ impl Asker {
     /// # Errors
     /// No answer, or one that is no success.
     pub async fn ask(&mut self, path: &str) -> Result<()> {
+        timeout(PATIENCE, self.ask_for(path)).await.context("no answer within 20 s")?
+    }
+
+    async fn ask_for(&mut self, path: &str) -> Result<()> {
         let request = Request::get(path).header(HOST, &self.host).body(Empty::new())?;
         self.requests.ready().await?;
         let mut answer = self.requests.send_request(request).await?;

@@ -30,7 +30,7 @@ const HALF_OF_FAR: Duration = Duration::from_micros(2_500);
 /// Days over which a million events are spread.
 const DAYS_OF_A_MILLION: i64 = 6;
 /// Turns that the reader and `pgbench` take when it is about the rate of answers, since a machine's speed drifts.
-const RATE_TURNS: usize = 4;
+const RATE_TURNS: usize = 2;
 
 /// Which measurements, and how large.
 #[derive(Debug, Clone)]

@@ -14,8 +14,22 @@ pub struct Question {
     pub name: &'static str,
     /// With its query.
     pub path: String,
-    /// In their order, values written in.
+    /// In their order, with `:name` where the reader has a parameter, as `pgbench` has it.
     pub statements: Vec<String>,
+    /// What the names stand for.
+    pub values: Vec<(&'static str, String)>,
+}
+
+impl Question {
+    /// The statements with their values written in.
+    pub fn literally(&self) -> impl Iterator<Item = String> {
+        self.statements.iter().map(|statement| {
+            let values = self.values.iter();
+            values.fold(statement.clone(), |text, (name, value)| {
+                text.replace(&format!(":{name}"), &format!("'{value}'"))
+            })
+        })
+    }
 }
 
 /// About the time before `now`, each at the same moment: its answer could be cached by nobody, since none caches.
@@ -29,7 +43,8 @@ pub fn all(now: DateTime<Utc>) -> [Question; 3] {
         Question {
             name: "recent, 50 events",
             path: "/v1/analytics/events/recent?limit=50".to_owned(),
-            statements: vec![EVENTS.replace("$1", "50")],
+            statements: vec![code(EVENTS).replace("$1", "50")],
+            values: Vec::new(),
         },
     ]
 }
@@ -42,20 +57,25 @@ fn summary(name: &'static str, reference: DateTime<Utc>, minutes: u32) -> Questi
     let width = (minutes / 6).max(5);
     let hours =
         [bucket::hour(first), bucket::hour(last)].map(instant::format).map(|hour| format!("\"{hour}\""));
-    let counts = EVENT_COUNTS
-        .replace("$1", &literal(first))
-        .replace("$2", &literal(last))
-        .replace("$3", &width.to_string())
-        .replace("$4", &literal(bucket::floor(first, TimeDelta::minutes(i64::from(width)))))
-        .replace("$5", &format!("'{{{}}}'", hours.join(",")));
-    let edge = |from, to| EDGE_COUNTS.replace("$1", &literal(from)).replace("$2", &literal(to));
+    let counts = with_names(EVENT_COUNTS, &["first", "last", "width", "origin", "hours"]);
+    let edge = |from, to| with_names(EDGE_COUNTS, &[from, to]);
+    let values = [
+        ("start", instant::format(start)),
+        ("end", instant::format(end)),
+        ("first", instant::format(first)),
+        ("last", instant::format(last)),
+        ("width", width.to_string()),
+        ("origin", instant::format(bucket::floor(first, TimeDelta::minutes(i64::from(width))))),
+        ("hours", format!("{{{}}}", hours.join(","))),
+    ];
     Question {
         name,
         path: format!(
             "/v1/analytics/metrics/summary?windowMinutes={minutes}&reference={}",
             instant::format(reference)
         ),
-        statements: snapshot(vec![edge(start, first), edge(last, end), counts]),
+        statements: snapshot(vec![edge("start", "first"), edge("last", "end"), counts]),
+        values: values.into(),
     }
 }
 
@@ -66,8 +86,16 @@ fn snapshot(mut statements: Vec<String>) -> Vec<String> {
     statements
 }
 
-fn literal(at: DateTime<Utc>) -> String {
-    format!("'{}'", instant::format(at))
+/// A statement without its comments.
+fn code(statement: &str) -> String {
+    statement.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n")
+}
+
+/// `$1` becomes `:` and the first name, and so on.
+fn with_names(statement: &str, names: &[&str]) -> String {
+    (1..).zip(names).fold(code(statement), |text, (number, name)| {
+        text.replace(&format!("${number}"), &format!(":{name}"))
+    })
 }
 
 #[cfg(test)]
@@ -77,9 +105,11 @@ mod tests {
     #[test]
     fn no_parameter_is_left() {
         for question in all(crate::clock::now()) {
-            for statement in &question.statements {
-                let code = statement.lines().filter(|line| !line.starts_with("--"));
-                assert!(code.clone().all(|line| !line.contains('$')), "{statement}");
+            for statement in question.literally() {
+                assert!(!statement.contains('$'), "{statement}");
+                for (name, _) in &question.values {
+                    assert!(!statement.contains(&format!(":{name}")), "{statement}");
+                }
             }
         }
     }

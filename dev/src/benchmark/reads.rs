@@ -19,8 +19,8 @@ use crate::http::Server;
 
 /// Clients that ask at the same time when it is about the rate, as many as connections of the reader by default.
 const CLIENTS: usize = 8;
-/// How long they ask.
-const RATE_LASTS: Duration = Duration::from_secs(1);
+/// How long they ask: the first answers of new connections, which are slower, must not count for much.
+const RATE_LASTS: Duration = Duration::from_secs(4);
 
 /// Asks one after the other, so often.
 ///
@@ -56,17 +56,20 @@ pub async fn rate(reader: &Server, question: &Question) -> Result<f64> {
     Ok(f64::from(answers) / started.elapsed().as_secs_f64())
 }
 
-/// Transactions a second of `pgbench` with the question's statements, prepared, as the reader's login; none if the machine
-/// has no `pgbench`.
+/// Transactions a second of `pgbench` with the question's statements, prepared with parameters and planned as the reader has
+/// it, as the reader's login; none if the machine has no `pgbench`.
 ///
 /// # Errors
 /// It fails.
 pub async fn pgbench(url: &str, question: &Question, folder: &Path) -> Result<Option<f64>> {
     let script = folder.join("question.sql");
     tokio::fs::write(&script, format!("{};\n", question.statements.join(";\n"))).await?;
+    let values = question.values.iter().map(|(name, value)| format!("--define={name}={value}"));
     let output = Command::new("pgbench")
+        .env("PGOPTIONS", "-c plan_cache_mode=force_custom_plan")
         .args(["--no-vacuum", "--protocol=prepared", "--jobs=1"])
         .args([format!("--client={CLIENTS}"), format!("--time={}", RATE_LASTS.as_secs())])
+        .args(values)
         .arg("--file")
         .arg(&script)
         .arg(url)
@@ -97,7 +100,7 @@ pub struct Read {
 /// PostgreSQL does not answer.
 pub async fn read(pool: &PgPool, question: &Question) -> Result<Read> {
     let mut read = Read::default();
-    for statement in question.statements.iter().filter(|statement| statement.contains("SELECT")) {
+    for statement in question.literally().filter(|statement| statement.contains("SELECT")) {
         let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {statement}");
         let plan: Value = sqlx::query_scalar(AssertSqlSafe(explain)).fetch_one(pool).await?;
         let root = plan.pointer("/0/Plan").context("no plan")?;

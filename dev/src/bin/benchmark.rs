@@ -17,11 +17,11 @@ struct Options {
     parts: Vec<String>,
 
     /// Times that each measurement is repeated.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=20))]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=20))]
     repeats: u8,
 
     /// Records of each run from Kafka.
-    #[arg(long, default_value_t = 400_000, value_parser = clap::value_parser!(u32).range(10_000..=10_000_000))]
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(10_000..=10_000_000))]
     records: u32,
 
     /// Reads from ten million events too: some ten minutes more.

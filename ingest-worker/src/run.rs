@@ -196,12 +196,10 @@ impl House {
         doors: Vec<LaneDoor>,
         inbox: (mpsc::Sender<ToConsumer>, mpsc::Receiver<ToConsumer>),
     ) -> anyhow::Result<oneshot::Receiver<()>> {
-        // What the client does not hold itself is shared by the lanes.
-        let lane_bytes = self.config.batch.lane_bytes();
         let consumer = Consumer::new(
             self.config.kafka.clone(),
             doors,
-            lane_bytes,
+            self.config.batch.lane_bytes(),
             inbox,
             Arc::clone(&self.claims),
             self.tasks.clone(),

@@ -148,7 +148,6 @@ fn from_parts(values: &Values, faults: &mut Faults) -> Option<PgConnectOptions> 
 }
 
 /// How each connection is set up.
-#[derive(Clone)]
 pub struct Session {
     /// Server and login.
     pub connect: PgConnectOptions,

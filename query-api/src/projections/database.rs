@@ -53,7 +53,6 @@ fn some_of(tables: &[String]) -> String {
 /// The pool, and what is known about PostgreSQL.
 pub struct Database {
     pool: Pool,
-    session: Session,
     answer_within: Duration,
     standing: Standing,
     suspicion: Notify,
@@ -63,10 +62,8 @@ impl Database {
     /// Connects to nothing yet.
     #[must_use]
     pub fn new(config: &DatabaseConfig) -> Self {
-        let session = Session::new(config);
         Self {
-            pool: pool(session.clone(), config.pool_size),
-            session,
+            pool: pool(Session::new(config), config.pool_size),
             // A server that does not even answer is no slow statement: a little more than all waits it can explain.
             answer_within: PATIENCE + config.statement_timeout + Duration::from_secs(1),
             standing: Standing::default(),
@@ -204,7 +201,8 @@ impl Database {
     /// # Errors
     /// The role in effect may write.
     pub async fn look(&self) -> Result<bool, RoleMayWrite> {
-        let seen = timeout(PATIENCE, self.session.privileges()).await;
+        let session = self.pool.manager();
+        let seen = timeout(PATIENCE, session.privileges()).await;
         let privileges = match seen {
             Ok(Ok(privileges)) => privileges,
             // No connection left for us, but the pool has its own.
@@ -214,11 +212,11 @@ impl Database {
                 return Ok(true);
             }
             Ok(Err(fault)) => {
-                self.standing.is_out(format!("PostgreSQL at {}: {}", self.session.place(), sentence(&fault)));
+                self.standing.is_out(format!("PostgreSQL at {}: {}", session.place(), sentence(&fault)));
                 return Ok(false);
             }
             Err(_) => {
-                self.standing.is_out(format!("PostgreSQL at {}: no answer within 2 s", self.session.place()));
+                self.standing.is_out(format!("PostgreSQL at {}: no answer within 2 s", session.place()));
                 return Ok(false);
             }
         };

@@ -256,7 +256,7 @@ impl Lane {
         self.writer = Writer::Busy(connection);
         self.opened = None;
         self.held_by_writer = std::mem::take(&mut self.held);
-        let batch = std::mem::take(&mut self.batch);
+        let batch = self.batch.hand_over();
         if let Some((key, claim)) = self.waiting.take() {
             self.cursors.insert(key, Cursor::new(claim));
         }

@@ -104,7 +104,7 @@ pub struct BatchEvent {
 #[derive(Debug)]
 pub enum Origin {
     /// This record, which becomes a dead letter should PostgreSQL refuse the row.
-    Record(Box<KafkaRecord>),
+    Record(KafkaRecord),
     /// An HTTP command.
     Command {
         /// Counts the commands of the batch from 0.
@@ -120,7 +120,7 @@ pub struct Refused {
     /// Index of its partition in the batch.
     pub partition: usize,
     /// The record, whole.
-    pub record: Box<KafkaRecord>,
+    pub record: KafkaRecord,
     /// Why.
     pub rejection: Rejection,
 }
@@ -179,6 +179,14 @@ impl Batch {
         index
     }
 
+    /// Leaves an empty one with room for as many events: under a backlog it will have them, and is not copied as it grows.
+    #[must_use]
+    pub fn hand_over(&mut self) -> Self {
+        let mut next = Self { events: Vec::with_capacity(self.events.len()), ..Self::default() };
+        next.ids.reserve(self.ids.len());
+        std::mem::replace(self, next)
+    }
+
     /// Takes a record of the range `index` with its fate.
     pub fn push(&mut self, index: usize, record: KafkaRecord, fate: Fate) {
         self.records += 1;
@@ -193,9 +201,9 @@ impl Batch {
             }
         }
         match fate {
-            Fate::Event(event) => self.push_event(index, event, Origin::Record(Box::new(record))),
+            Fate::Event(event) => self.push_event(index, event, Origin::Record(record)),
             Fate::Rejected(rejection) => {
-                self.refused.push(Refused { partition: index, record: Box::new(record), rejection });
+                self.refused.push(Refused { partition: index, record, rejection });
             }
             Fate::Tombstone => {}
         }

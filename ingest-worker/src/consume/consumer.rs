@@ -26,7 +26,7 @@ use crate::write::Claims;
 /// How long one poll waits for a record; also how late an answer from PostgreSQL may be noticed.
 const POLL: Duration = Duration::from_millis(20);
 /// Before a full lane is looked at again.
-const MOMENT: Duration = Duration::from_millis(1);
+const MOMENT: Duration = Duration::from_millis(5);
 /// Records of one round, over all lanes.
 const ROUND: usize = 1_000;
 /// Bytes after which a round ends early, so that large records cannot fill the memory in one.

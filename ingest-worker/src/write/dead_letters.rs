@@ -41,7 +41,7 @@ async fn insert_some(
     connection: &mut PgConnection,
     letters: &[([u8; 32], &Refused, i32)],
 ) -> Result<(), WriteFailure> {
-    let records = || letters.iter().map(|(_, refused, _)| &*refused.record);
+    let records = || letters.iter().map(|(_, refused, _)| &refused.record);
     let rejections = || letters.iter().map(|(_, refused, _)| &refused.rejection);
     sqlx::query(include_str!("dead_letters.sql"))
         .bind(letters.iter().map(|(digest, _, _)| digest.to_vec()).collect::<Vec<_>>())

@@ -52,12 +52,13 @@ impl Bound {
 }
 
 impl Line {
-    /// Of an even number the lower one.
+    /// Of an even number what lies halfway between the middle two.
     #[must_use]
     pub fn median(&self) -> f64 {
         let mut sorted = self.values.clone();
         sorted.sort_by(f64::total_cmp);
-        sorted.get(sorted.len().saturating_sub(1) / 2).copied().unwrap_or(f64::NAN)
+        let middle = |place: usize| sorted.get(place).copied().unwrap_or(f64::NAN);
+        f64::midpoint(middle(sorted.len().saturating_sub(1) / 2), middle(sorted.len() / 2))
     }
 
     fn best(&self) -> f64 {
@@ -128,13 +129,15 @@ mod tests {
         for value in [5.0, 30.0, 20.0] {
             report.note("summary", "ms", value, Some(Bound::AtMost(10.0)));
         }
-        report.ratio("random order", 0.954, Some(Bound::AtLeast(0.9)));
+        for value in [0.5, 0.954, 0.958, 2.0] {
+            report.ratio("random order", value, Some(Bound::AtLeast(0.9)));
+        }
         let table = report.table();
         let lines: Vec<_> = table.lines().skip(1).map(str::trim).collect();
         assert_eq!(
             lines,
             [
-                "0.95        0.95  ×      ≥ 0.90    random order",
+                "0.96        2.00  ×      ≥ 0.90    random order",
                 "20.0        5.00  ms     ≤ 10.0    summary  (missed)"
             ]
         );

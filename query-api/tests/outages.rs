@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -16,7 +17,8 @@ struct Way {
     from: SocketAddr,
     to: String,
     cut: CancellationToken,
-    frozen: CancellationToken,
+    /// Of the connections that are made now.
+    frozen: Arc<Mutex<CancellationToken>>,
 }
 
 impl Way {
@@ -24,12 +26,22 @@ impl Way {
         let options = pool.connect_options();
         let to = format!("{}:{}", options.get_host(), options.get_port());
         let from = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        Self { from, to, cut: CancellationToken::new(), frozen: CancellationToken::new() }
+        Self { from, to, cut: CancellationToken::new(), frozen: Arc::default() }
+    }
+
+    /// From now on nothing passes, and both ends stay open.
+    fn freeze(&self) {
+        self.frozen.lock().unwrap().cancel();
+    }
+
+    /// The same for the connections that there are; new ones pass.
+    fn forget(&self) {
+        std::mem::take(&mut *self.frozen.lock().unwrap()).cancel();
     }
 
     async fn mend(&mut self) {
-        (self.cut, self.frozen) = (CancellationToken::new(), CancellationToken::new());
-        let (cut, frozen, to) = (self.cut.clone(), self.frozen.clone(), self.to.clone());
+        (self.cut, self.frozen) = (CancellationToken::new(), Arc::default());
+        let (cut, frozen, to) = (self.cut.clone(), Arc::clone(&self.frozen), self.to.clone());
         let listener = loop {
             // The one before may not be gone yet.
             match TcpListener::bind(self.from).await {
@@ -40,13 +52,13 @@ impl Way {
         spawn(cut.clone().run_until_cancelled_owned(async move {
             loop {
                 let (mut client, _) = listener.accept().await.unwrap();
-                let (to, frozen) = (to.clone(), frozen.clone());
+                let (to, frozen) = (to.clone(), frozen.lock().unwrap().clone());
                 spawn(cut.clone().run_until_cancelled_owned(async move {
                     let mut server = TcpStream::connect(to).await.unwrap();
                     let copied =
                         frozen.run_until_cancelled(copy_bidirectional(&mut client, &mut server)).await;
                     if copied.is_none() {
-                        std::future::pending::<()>().await; // Both ends stay open, nothing passes.
+                        std::future::pending::<()>().await;
                     }
                 }));
             }
@@ -108,6 +120,34 @@ async fn connections_that_died_while_idle_are_replaced_without_a_word(pool: PgPo
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn connections_that_the_network_forgot_while_idle_are_replaced_without_a_word(pool: PgPool) {
+    let mut way = Way::to(&pool).await;
+    way.mend().await;
+    let service = Service::with(way.through(&pool).await, &[]).await;
+    for path in ["/v1/analytics/events/recent", "/v1/analytics/metrics/summary"] {
+        service.json(path).await;
+        tokio::time::sleep(Duration::from_millis(5_100)).await; // As long as nobody would forget a connection.
+        way.forget();
+        let asked = Instant::now();
+        service.json(path).await;
+        assert!(asked.elapsed() < Duration::from_secs(2));
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn where_postgresql_has_room_for_no_more_connections_those_that_there_are_serve(pool: PgPool) {
+    let service = Service::start(&pool).await;
+    service.json("/v1/analytics/events/recent").await;
+    let full =
+        "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I CONNECTION LIMIT 1', current_database()); END $$";
+    sqlx::query(full).execute(&pool).await.unwrap();
+    for path in ["/v1/analytics/events/recent", "/v1/analytics/metrics/summary"] {
+        join_all((0..8).map(|_| service.json(path))).await;
+    }
+    assert_eq!(service.get("/health/ready").await.status(), StatusCode::OK);
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn what_postgresql_says_of_a_statement_is_the_answer(pool: PgPool) {
     let service = Service::start(&pool).await;
     service.json("/v1/analytics/events/recent").await;
@@ -144,7 +184,7 @@ async fn a_network_that_falls_silent_amid_a_query_is_504_then_503_and_leaves_no_
     sqlx::query("LOCK TABLE event_counts IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
     let freezing = async {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        way.frozen.cancel();
+        way.freeze();
     };
     let asked = Instant::now();
     let (answer, ()) = tokio::join!(service.get("/v1/analytics/metrics/summary"), freezing);

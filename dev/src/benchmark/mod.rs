@@ -10,6 +10,7 @@ mod quantiles;
 mod questions;
 mod reads;
 mod rows;
+mod steps;
 
 use std::time::Duration;
 
@@ -149,6 +150,13 @@ async fn ingest(plan: &Plan, order: Order, report: &mut Report) -> Result<()> {
             report.note(format!("{what}: stage {stage}, elapsed"), "µs", *micros, None);
         }
     }
+    let mut rest = run.worker_micros;
+    for (step, took) in steps::measure(&records)?.named() {
+        let micros = took.as_secs_f64() * 1e6 / records.len() as f64;
+        rest -= micros;
+        report.note(format!("{name} order: {step}, by itself"), "µs", micros, None);
+    }
+    report.note(format!("{name} order: rest of the worker"), "µs", rest, None);
     bench.remove().await
 }
 

@@ -20,6 +20,7 @@ pub mod rule_identities;
 
 pub use claims::{Backend, Claimed, Claims};
 pub use connect::{DatabaseArgs, DatabaseSettings};
+pub use copy_row::CopyBuffer;
 pub use deadline::{ANSWER, within};
 pub use failure::{Statement, WriteFailure};
 pub use partitions::keep_partitions_ahead;

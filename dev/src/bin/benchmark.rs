@@ -21,7 +21,7 @@ struct Options {
     repeats: u8,
 
     /// Records of each run from Kafka.
-    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(10_000..=10_000_000))]
+    #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u32).range(10_000..=10_000_000))]
     records: u32,
 
     /// Reads from ten million events too: some ten minutes more.

@@ -56,7 +56,10 @@ pub fn binaries() -> Result<PathBuf> {
 pub fn build() -> Result<()> {
     static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
     BUILT
-        .get_or_init(|| cargo_build(&["--bins"]).map_err(|error| format!("{error:#}")))
+        .get_or_init(|| {
+            cargo_build(&["--bin", "ingest-worker", "--bin", "query-api"])
+                .map_err(|error| format!("{error:#}"))
+        })
         .clone()
         .map_err(|error| anyhow!(error))
 }

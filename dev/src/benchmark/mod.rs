@@ -30,7 +30,7 @@ use rows::Rows;
 const HALF_OF_FAR: Duration = Duration::from_micros(2_500);
 /// Days over which a million events are spread.
 const DAYS_OF_A_MILLION: i64 = 6;
-/// The worker's 4 µs an event, where PostgreSQL takes 10 µs to copy it: on any machine.
+/// The worker's 4 µs an event where PostgreSQL takes 10 µs to copy it, as a ratio that machines can be compared by.
 const WORKER_OF_COPY: f64 = 0.4;
 /// Turns that the reader and `pgbench` take when it is about the rate of answers, since a machine's speed drifts.
 const RATE_TURNS: usize = 2;

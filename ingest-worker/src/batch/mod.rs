@@ -179,7 +179,8 @@ impl Batch {
         index
     }
 
-    /// Leaves an empty one with room for as many events: under a backlog it will have them, and is not copied as it grows.
+    /// Leaves an empty one with room for as many events: under a backlog they come, and it is not copied as it grows.
+    /// Without a backlog the room is given up with the next batch.
     #[must_use]
     pub fn hand_over(&mut self) -> Self {
         let mut next = Self { events: Vec::with_capacity(self.events.len()), ..Self::default() };

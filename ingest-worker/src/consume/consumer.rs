@@ -25,7 +25,7 @@ use crate::write::Claims;
 
 /// How long one poll waits for a record; also how late an answer from PostgreSQL may be noticed.
 const POLL: Duration = Duration::from_millis(20);
-/// Before a full lane is looked at again.
+/// Before a full lane is looked at again: short beside the tenths of a second that its batch takes to be written.
 const MOMENT: Duration = Duration::from_millis(5);
 /// Records of one round, over all lanes.
 const ROUND: usize = 1_000;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 
+use super::pool::Forgotten;
 use super::privileges::{self, Privileges};
 use crate::faults::{DURATION, Faults, duration};
 use crate::settings::{Setting, Values};
@@ -151,6 +152,7 @@ fn from_parts(values: &Values, faults: &mut Faults) -> Option<PgConnectOptions> 
 pub struct Session {
     /// Server and login.
     pub connect: PgConnectOptions,
+    pub(super) forgotten: Forgotten,
     steps_down: bool,
     statement_timeout: Duration,
 }
@@ -160,7 +162,12 @@ impl Session {
     #[must_use]
     pub fn new(config: &DatabaseConfig) -> Self {
         let connect = config.connect.clone().disable_statement_logging();
-        Self { connect, steps_down: config.steps_down, statement_timeout: config.statement_timeout }
+        Self {
+            connect,
+            forgotten: Forgotten::default(),
+            steps_down: config.steps_down,
+            statement_timeout: config.statement_timeout,
+        }
     }
 
     /// Role and limits of a new connection.

@@ -4,7 +4,8 @@
 //! as an answer.
 
 use std::io::ErrorKind;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use deadpool::managed::{self, Manager, Metrics, QueueMode, RecycleError, RecycleResult};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
@@ -51,11 +52,36 @@ impl Manager for Session {
         if metrics.age() > OLD_AFTER {
             return Err(RecycleError::message("it is old"));
         }
-        if metrics.last_used() < FORGOTTEN_AFTER || is_alive(connection).await {
-            Ok(())
-        } else {
-            Err(RecycleError::message("it does not answer"))
+        let idle = metrics.last_used();
+        if idle < FORGOTTEN_AFTER {
+            return Ok(());
         }
+        // Found out one after the other, they would take longer than a request waits.
+        let is_known = self.forgotten.includes(idle);
+        if !is_known && is_alive(connection).await {
+            return Ok(());
+        }
+        if !is_known {
+            self.forgotten.note();
+        }
+        Err(RecycleError::message("it does not answer"))
+    }
+}
+
+/// When a connection was last found forgotten: all that were idle by then have gone the same way.
+#[derive(Default)]
+pub struct Forgotten(Mutex<Option<Instant>>);
+
+impl Forgotten {
+    /// One was found now.
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether a connection that has been idle for so long had been long enough by then.
+    fn includes(&self, idle: Duration) -> bool {
+        let found = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        found.is_some_and(|found| idle >= found.elapsed() + FORGOTTEN_AFTER)
     }
 }
 

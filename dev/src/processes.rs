@@ -55,13 +55,7 @@ pub fn binaries() -> Result<PathBuf> {
 /// They do not compile.
 pub fn build() -> Result<()> {
     static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
-    BUILT
-        .get_or_init(|| {
-            cargo_build(&["--bin", "ingest-worker", "--bin", "query-api"])
-                .map_err(|error| format!("{error:#}"))
-        })
-        .clone()
-        .map_err(|error| anyhow!(error))
+    build_once(&BUILT, &["--bin", "ingest-worker", "--bin", "query-api"])
 }
 
 /// Builds the worker that has fail points, beside the ordinary one.
@@ -70,11 +64,12 @@ pub fn build() -> Result<()> {
 /// It does not compile.
 pub fn build_with_fail_points() -> Result<()> {
     static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
-    let arguments = ["--features", "ingest-worker/fail-points", "--bin", WITH_FAIL_POINTS];
-    BUILT
-        .get_or_init(|| cargo_build(&arguments).map_err(|error| format!("{error:#}")))
-        .clone()
-        .map_err(|error| anyhow!(error))
+    build_once(&BUILT, &["--features", "ingest-worker/fail-points", "--bin", WITH_FAIL_POINTS])
+}
+
+fn build_once(built: &OnceLock<Result<(), String>>, what: &[&str]) -> Result<()> {
+    let outcome = built.get_or_init(|| cargo_build(what).map_err(|error| format!("{error:#}")));
+    outcome.clone().map_err(|error| anyhow!(error))
 }
 
 fn cargo_build(what: &[&str]) -> Result<()> {

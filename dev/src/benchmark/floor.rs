@@ -6,6 +6,7 @@ use sqlx::postgres::PgPool;
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::Instant;
 
+use super::ingest::Micros;
 use super::rows::Rows;
 use crate::usage;
 
@@ -38,9 +39,8 @@ pub async fn measure(url: &str, pool: &PgPool, rows: &Rows, random: bool, stream
     for connection in connections {
         connection.close().await?;
     }
-    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
-    let number = rows.number() as f64;
-    Ok(Floor { rate: number / seconds, postgres_micros: cpu * 1e6 / number })
+    let each = Micros::each(rows.number())?;
+    Ok(Floor { rate: 1e6 / each.of(seconds), postgres_micros: each.of(cpu) })
 }
 
 /// Everybody begins with an empty table and nothing left to be written to disk.

@@ -107,14 +107,20 @@ async fn stages(worker: &Process, each: &Micros) -> Result<BTreeMap<String, f64>
 }
 
 /// Microseconds a record.
-struct Micros(f64);
+pub struct Micros(f64);
 
 impl Micros {
-    fn each(records: usize) -> Result<Self> {
+    /// Of so many records.
+    ///
+    /// # Errors
+    /// More than a run ever has.
+    pub fn each(records: usize) -> Result<Self> {
         Ok(Self(f64::from(u32::try_from(records)?)))
     }
 
-    fn of(&self, seconds: f64) -> f64 {
+    /// What all of them took, for one.
+    #[must_use]
+    pub fn of(&self, seconds: f64) -> f64 {
         seconds * 1e6 / self.0
     }
 }

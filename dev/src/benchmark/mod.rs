@@ -150,9 +150,9 @@ async fn ingest(plan: &Plan, order: Order, report: &mut Report) -> Result<()> {
             report.note(format!("{what}: stage {stage}, elapsed"), "µs", *micros, None);
         }
     }
-    let mut rest = run.worker_micros;
+    let (each, mut rest) = (ingest::Micros::each(records.len())?, run.worker_micros);
     for (step, took) in steps::measure(&records)?.named() {
-        let micros = took.as_secs_f64() * 1e6 / records.len() as f64;
+        let micros = each.of(took.as_secs_f64());
         rest -= micros;
         report.note(format!("{name} order: {step}, by itself"), "µs", micros, None);
     }

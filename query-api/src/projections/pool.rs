@@ -57,11 +57,10 @@ impl Manager for Session {
             return Ok(());
         }
         // Found out one after the other, they would take longer than a request waits.
-        let is_known = self.forgotten.includes(idle);
-        if !is_known && is_alive(connection).await {
-            return Ok(());
-        }
-        if !is_known {
+        if !self.forgotten.includes(idle) {
+            if is_alive(connection).await {
+                return Ok(());
+            }
             self.forgotten.note();
         }
         Err(RecycleError::message("it does not answer"))

@@ -14,6 +14,31 @@ tools() {
     say 'tools           all there'
 }
 
+# What only tests run: a pooler, certificates, a fuzzer of HTTP APIs.
+test_tools() {
+    local packages=()
+    command -v pgbouncer >/dev/null || [[ -x /usr/sbin/pgbouncer ]] || packages+=(pgbouncer)
+    command -v openssl >/dev/null || packages+=(openssl)
+    python3 -c 'import ensurepip, venv' 2>/dev/null || packages+=(python3-venv)
+    if ((${#packages[@]})); then install_packages "${packages[*]}"; fi
+    fetch_schemathesis
+    say 'test tools      all there'
+}
+
+# `schemathesis` in a Python environment of its own, kept for all checkouts.
+fetch_schemathesis() {
+    local work
+    [[ -x $schemathesis ]] || {
+        hint "fetching schemathesis $schemathesis_version (about 40 MB) …"
+        work=$(dirname -- "$(dirname -- "$schemathesis")")
+        mkdir -p -- "$cache"
+        rm -rf -- "$work"
+        with_log "$cache/schemathesis.log" python3 -m venv "$work" || die 'python3 could not make a virtual environment'
+        with_log "$cache/schemathesis.log" "$work/bin/pip" install --disable-pip-version-check -q \
+            "schemathesis==$schemathesis_version" || { rm -rf -- "$work"; die "could not fetch schemathesis"; }
+    }
+}
+
 check_platform() {
     local architecture
     architecture=$(uname -m)

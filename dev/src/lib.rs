@@ -19,3 +19,4 @@ pub mod wait;
 pub mod faults;
 pub mod benchmark;
 pub mod clock;
+mod twins;

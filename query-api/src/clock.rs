@@ -1,4 +1,4 @@
-//! The one place that reads the clock; everything below takes `now` as a parameter.
+//! Twin: the one place that reads the clock; everything below takes `now` as a parameter.
 
 use chrono::{DateTime, Utc};
 

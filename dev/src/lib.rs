@@ -16,7 +16,9 @@ pub mod oracle;
 pub mod bench;
 pub mod demo;
 pub mod wait;
+#[cfg(feature = "rig")]
 pub mod faults;
+#[cfg(feature = "rig")]
 pub mod benchmark;
 pub mod clock;
 mod twins;

@@ -1,7 +1,7 @@
 //! Every encoding of an instant that travels on the wire, read to the nanosecond and without `f64`.
 //!
 //! Jackson writes a `LocalDateTime` as an array of 5 to 7 integers and an `Instant` as decimal epoch seconds; Go and
-//! people write RFC 3339. An instant without an offset is UTC.
+//! people write RFC 3339, Java's `ZonedDateTime` with its zone behind (RFC 9557). An instant without an offset is UTC.
 
 use chrono::{DateTime, Datelike as _, NaiveDate, NaiveDateTime, TimeDelta, Utc};
 use serde_json::value::RawValue;
@@ -116,8 +116,8 @@ fn nanoseconds(digits: &str) -> Option<u32> {
     Some(nine.fold(0, |nano, digit| nano * 10 + u32::from(digit - b'0')))
 }
 
-/// RFC 3339 and its naive forms: `2025-11-16T18:14:00.048931-05:00`, with a space, without seconds, without an offset,
-/// or only the date.
+/// RFC 3339 and its naive forms: `2025-11-16T18:14:00.048931-05:00`, with a space, a decimal comma, without seconds,
+/// without an offset, or only the date.
 fn date_time(text: &str) -> Option<DateTime<Utc>> {
     let mut rest = Rest(text);
     let year = rest.digits(4)?;
@@ -129,25 +129,25 @@ fn date_time(text: &str) -> Option<DateTime<Utc>> {
     let hour = rest.after("Tt ")?.digits(2)?;
     let minute = rest.after(":")?.digits(2)?;
     let second = if rest.after(":").is_some() { rest.digits(2)? } else { 0 };
-    let nano = if rest.after(".").is_some() { rest.fraction()? } else { 0 };
+    let nano = if rest.after(".,").is_some() { rest.fraction()? } else { 0 };
     let local = utc(year, month, day, [hour, minute, second], nano)?.naive_utc();
     at_offset(local, rest)
 }
 
 /// The first offset was -12:00 and the last +14:00; beyond ±14:00 it is a mistake.
 fn at_offset(local: NaiveDateTime, mut rest: Rest<'_>) -> Option<DateTime<Utc>> {
-    if rest.0.is_empty() || matches!(rest.0, "Z" | "z") {
+    if rest.0.is_empty() || (rest.after("Zz").is_some() && rest.is_zone()) {
         return Some(local.and_utc());
     }
     let east = rest.0.starts_with('+');
     let hours = rest.after("+-")?.digits(2)?;
-    let minutes = if rest.0.is_empty() {
+    let minutes = if rest.is_zone() {
         0
     } else {
         let _colon = rest.after(":"); // ISO 8601 may leave it out.
         rest.digits(2)?
     };
-    if !rest.0.is_empty() || minutes > 59 || hours * 60 + minutes > 14 * 60 {
+    if !rest.is_zone() || minutes > 59 || hours * 60 + minutes > 14 * 60 {
         return None;
     }
     let offset = TimeDelta::minutes(i64::from(hours * 60 + minutes));
@@ -175,7 +175,18 @@ impl Rest<'_> {
         digits.parse().ok()
     }
 
-    /// At least one digit after the point.
+    /// Whether nothing is left but the names of a zone or a calendar in brackets, as in `[Europe/Paris]`: behind an offset
+    /// they change nothing.
+    fn is_zone(&self) -> bool {
+        let is_name = |name: &str| {
+            !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_/+-:=!".contains(&byte))
+        };
+        let mut names = self.0.split_inclusive(']');
+        names.all(|name| name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).is_some_and(is_name))
+    }
+
+    /// At least one digit after the point or comma.
     fn fraction(&mut self) -> Option<u32> {
         let end = self.0.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(self.0.len());
         let (digits, rest) = self.0.split_at_checked(end)?;

@@ -26,11 +26,23 @@ fn no_object(text: &str, subject: &str, error: &serde_json::Error) -> Rejection 
     }
 }
 
+/// The id that the serializers of a schema registry put before JSON, Avro or Protobuf, behind a byte 0.
+fn schema_id(bytes: &[u8]) -> Option<u32> {
+    let ([0, id @ ..], [_, ..]) = bytes.split_first_chunk::<5>()? else { return None };
+    Some(u32::from_be_bytes(*id))
+}
+
 fn unicode<'r>(bytes: &'r [u8], subject: &str, max_bytes: usize) -> Result<&'r str, Rejection> {
     let refuse = |class, what: String| Err(Rejection::new(class, format!("{subject} {what}")));
     if bytes.len() > max_bytes {
         let what = format!("has {} bytes, allowed are at most {max_bytes}", bytes.len());
         return refuse(RejectionClass::TooLarge, what);
+    }
+    if let Some(id) = schema_id(bytes) {
+        let what = format!(
+            "is not JSON: it begins with the five bytes of a schema registry, 0 and the schema's id {id}, expected `{{`"
+        );
+        return refuse(RejectionClass::NotJson, what);
     }
     if bytes.starts_with(b"\xef\xbb\xbf") {
         return refuse(RejectionClass::ByteOrderMark, "begins with a byte order mark, expected `{`".into());

@@ -157,3 +157,14 @@ fn the_readme_lists_every_class_with_its_meaning_and_remedy() {
         assert!(readme.contains(&row), "missing in README.md:\n{row}");
     }
 }
+
+#[test]
+fn the_bytes_of_a_schema_registry_are_named() {
+    let sentence = "value is not JSON: it begins with the five bytes of a schema registry, 0 and the schema's id 7, expected `{`";
+    for value in [&b"\0\0\0\0\x07{}"[..], b"\0\0\0\0\x07\x00\xff\xfe", b"\0\0\0\0\x07\n\x03abc"] {
+        let record = a_record(Some(Bytes::copy_from_slice(value)));
+        let Decoded::Refused(rejection) = decode(&record, &Limits::default()) else { panic!("taken") };
+        assert_eq!((rejection.class(), rejection.sentence()), (RejectionClass::NotJson, sentence));
+    }
+    assert_eq!(class_of(b"\0\0\0\0\xff", &Limits::default()), Some(RejectionClass::NotUtf8));
+}

@@ -4,7 +4,7 @@ mod faults;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike as _, TimeDelta, Utc};
 
 use crate::{
     batch::{BatchArgs, BatchSettings},
@@ -71,7 +71,7 @@ struct EventArgs {
     /// Records nested deeper become dead letters
     #[arg(long, env = "ANALYTICS_RECORD_MAX_DEPTH", default_value = "128", value_name = "N")]
     record_max_depth: String,
-    /// Earlier events become dead letters
+    /// Earlier events become dead letters; from 1970 on
     #[arg(
         long,
         env = "ANALYTICS_EVENT_TIME_MIN",
@@ -79,7 +79,7 @@ struct EventArgs {
         value_name = "INSTANT"
     )]
     event_time_min: String,
-    /// Events this far beyond their record's timestamp (or the clock) become dead letters
+    /// Events this far beyond their record's timestamp (the clock, where that is not plausible) become dead letters
     #[arg(long, env = "ANALYTICS_EVENT_TIME_MAX_AHEAD", default_value = "366d", value_name = "DURATION")]
     event_time_max_ahead: String,
 }
@@ -180,8 +180,8 @@ impl EventArgs {
         let min: DateTime<Utc> = faults.read(
             "ANALYTICS_EVENT_TIME_MIN",
             &self.event_time_min,
-            "an instant such as 2000-01-01T00:00:00Z",
-            |value| value.parse().ok(),
+            "an instant from 1970-01-01T00:00:00Z on: each month may become a partition",
+            |value| value.parse().ok().filter(|at: &DateTime<Utc>| (1970..=9999).contains(&at.year())),
         );
         let ahead = Duration::from_secs(1)..=Duration::from_secs(36_525 * 86_400);
         let max_ahead = faults.duration("ANALYTICS_EVENT_TIME_MAX_AHEAD", &self.event_time_max_ahead, ahead);

@@ -110,7 +110,8 @@ impl Draft {
     }
 
     pub fn make(&self) -> AnalyticsEvent {
-        let id = self.id.map_or_else(|| EventId::derived(self.at, self.digest), EventId::external);
+        let external = self.id.map(|id| EventId::external(id).unwrap());
+        let id = external.unwrap_or_else(|| EventId::derived(self.at, self.digest));
         AnalyticsEvent::new(EventParts {
             id,
             event_type: EventType::new(self.event_type.to_owned()).unwrap(),

@@ -15,9 +15,13 @@ fn key(partition: i32) -> PartitionKey {
     PartitionKey { topic: Arc::from("t"), partition }
 }
 
+fn uuid(id: u8) -> Uuid {
+    Uuid::from_u128(u128::from(id) + 1)
+}
+
 fn event((_, id, content): Word) -> AnalyticsEvent {
     AnalyticsEvent::new(EventParts {
-        id: EventId::external(Uuid::from_u128(id.into())),
+        id: EventId::external(uuid(id)).unwrap(),
         event_type: EventType::new(format!("type {}", id % 2)).unwrap(),
         source: Source::new("source".to_owned()).unwrap(),
         occurred_at: DateTime::UNIX_EPOCH + TimeDelta::hours(content.into()),
@@ -75,11 +79,11 @@ fn a_command_that_is_refused_gives_its_place_to_the_next_with_its_id() {
     for word in [(0, 1, 1), (0, 2, 1), (0, 1, 1), (0, 1, 2)] {
         batch.push_command(&key(0), &claim, 0, event(word), [0; 32]);
     }
-    assert_eq!(batch.refuse(Uuid::from_u128(1), &rejection()), Some(vec![0, 2]));
+    assert_eq!(batch.refuse(uuid(1), &rejection()), Some(vec![0, 2]));
     let mut commands: Vec<_> = batch.events().iter().filter_map(BatchEvent::command).collect();
     commands.sort_unstable();
     assert_eq!((commands, batch.partitions()[0].next), (vec![1, 3], 2));
-    assert_eq!(batch.refuse(Uuid::from_u128(9), &rejection()), None);
+    assert_eq!(batch.refuse(uuid(9), &rejection()), None);
 }
 
 proptest! {

@@ -196,7 +196,9 @@ impl RejectionClass {
 
     pub(crate) fn of(invalid: &InvalidEvent) -> Self {
         match invalid {
-            InvalidEvent::Length { .. } | InvalidEvent::PayloadNotObject { .. } => Self::InvalidField,
+            InvalidEvent::Length { .. }
+            | InvalidEvent::UnsetId { .. }
+            | InvalidEvent::PayloadNotObject { .. } => Self::InvalidField,
             InvalidEvent::NulCharacter { .. } => Self::NulCharacter,
             InvalidEvent::PayloadDepth { .. } => Self::TooDeep,
             InvalidEvent::LoneSurrogate { .. } => Self::LoneSurrogate,

@@ -198,7 +198,7 @@ struct Command {
     /// Who did it; if absent, `userId`, `studentId`, `student_id` or `actorId` of the payload.
     #[oai(validator(max_length = 128))]
     actor_id: Option<String>,
-    /// Makes a repeat harmless: the same id is stored once. Also called `eventId`.
+    /// Makes a repeat harmless: the same id is stored once. Also called `eventId`. Not the nil or the max UUID.
     id: Option<Uuid>,
 }
 

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
-use shared::analytics::{Actor, EventType, InvalidEvent, Payload, Source, Tenant};
+use shared::analytics::{Actor, EventId, EventType, InvalidEvent, Payload, Source, Tenant};
 use shared::json::{Members, kind, text};
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use crate::decode::{Rejection, RejectionClass};
 
 /// A canonical event's fields, each checked.
 pub struct Canonical {
-    pub id: Option<Uuid>,
+    pub id: Option<EventId>,
     pub event_type: EventType,
     pub source: Source,
     pub occurred_at: Option<DateTime<Utc>>,
@@ -103,11 +103,13 @@ fn keep<T>(result: Result<T, Refused>, refused: &mut Vec<Refused>) -> Option<T> 
     result.map_err(|problem| refused.push(problem)).ok()
 }
 
-fn id(members: &Members<'_>) -> Result<Option<Uuid>, Refused> {
+fn id(members: &Members<'_>) -> Result<Option<EventId>, Refused> {
+    const ALLOWED: &str = "a UUID as a string";
     let Some(value) = ID.of(members) else { return Ok(None) };
-    let refuse = |detail: &str| ID.refuse(RejectionClass::InvalidField, detail, "a UUID as a string");
+    let refuse = |detail: &str| ID.refuse(RejectionClass::InvalidField, detail, ALLOWED);
     let text = text(value).ok_or_else(|| refuse(&format!("is {}", not_text(value))))?;
-    Uuid::try_parse(&text).map(Some).map_err(|_| refuse("is no UUID"))
+    let uuid = Uuid::try_parse(&text).map_err(|_| refuse("is no UUID"))?;
+    EventId::external(uuid).map(Some).map_err(|invalid| ID.invalid(&invalid, "an event's own UUID, or none"))
 }
 
 fn occurred_at(members: &Members<'_>, bounds: &Bounds) -> Result<Option<DateTime<Utc>>, Refused> {
@@ -174,6 +176,7 @@ impl Name {
         let detail = match invalid {
             InvalidEvent::Length { length, .. } => format!("has {length} characters"),
             InvalidEvent::NulCharacter { .. } => "contains the character U+0000".to_owned(),
+            InvalidEvent::UnsetId { found } => format!("is {found}, which identifies nothing"),
             InvalidEvent::PayloadNotObject { found } => format!("is {found}"),
             InvalidEvent::PayloadDepth { max } => format!("is nested more than {max} levels deep"),
             InvalidEvent::LoneSurrogate { escape } => {

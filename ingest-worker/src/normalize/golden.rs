@@ -107,10 +107,12 @@ fn become_of(record: &KafkaRecord) -> Outcome {
     match decode(record, &Limits::default()) {
         Decoded::Tombstone => Outcome::Tombstone,
         Decoded::Refused(rejection) => Outcome::Refused(rejection),
-        Decoded::Envelope(envelope) => match normalizer().normalize(&envelope, DateTime::UNIX_EPOCH) {
-            Ok(event) => Outcome::Event(event),
-            Err(rejection) => Outcome::Refused(rejection),
-        },
+        Decoded::Envelope(envelope) => {
+            match normalizer().normalize(&envelope, record.timestamp.unwrap().at) {
+                Ok(event) => Outcome::Event(event),
+                Err(rejection) => Outcome::Refused(rejection),
+            }
+        }
     }
 }
 

@@ -41,9 +41,12 @@ pub struct Normalizer {
 pub struct EventTimeLimits {
     /// The earliest time.
     pub min: DateTime<Utc>,
-    /// How far beyond the record's timestamp, or the clock where it has none.
+    /// How far beyond the record's timestamp, or the clock where it has none that is plausible.
     pub max_ahead: TimeDelta,
 }
+
+/// Clocks of producers and brokers may be ahead of ours by so much: a record stamped later is a mistake.
+const RECORD_MAX_AHEAD: TimeDelta = TimeDelta::days(1);
 
 /// Why an HTTP command is no event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +75,7 @@ impl Normalizer {
         Self { rules, limits, topic_prefix }
     }
 
-    /// The event that a record is; `now` is for records without a timestamp.
+    /// The event that a record is; `now` is for records without a timestamp, or with one that is not plausible.
     ///
     /// # Errors
     /// No rule knows the shape, or what makes the event is missing, unreadable or outside the limits.
@@ -83,10 +86,13 @@ impl Normalizer {
     ) -> Result<AnalyticsEvent, Rejection> {
         let record = envelope.record();
         let topic = record.topic.strip_prefix(self.topic_prefix.as_str()).unwrap_or(&record.topic);
-        let bounds = self.limits.around(record.timestamp.map_or(now, |timestamp| timestamp.at));
+        let plausible = self.limits.of_records(now);
+        let timestamp = record.timestamp.map(|timestamp| timestamp.at);
+        let yardstick = timestamp.filter(|at| plausible.refusal(*at).is_none()).unwrap_or(now);
+        let bounds = self.limits.around(yardstick);
         match self.rules.recognize(topic, envelope.members())? {
             Recognized::Upstream(rule) => upstream(rule, envelope, &bounds),
-            Recognized::Canonical => canonical(envelope, &bounds),
+            Recognized::Canonical => canonical(envelope, &bounds, &plausible),
         }
     }
 
@@ -156,36 +162,42 @@ fn tenant(envelope: &Envelope<'_>) -> Result<Option<Tenant>, Rejection> {
     tenant.map_err(|_| refuse("is too long or contains U+0000"))
 }
 
-fn canonical(envelope: &Envelope<'_>, bounds: &Bounds) -> Result<AnalyticsEvent, Rejection> {
+fn canonical(
+    envelope: &Envelope<'_>,
+    bounds: &Bounds,
+    plausible: &Bounds,
+) -> Result<AnalyticsEvent, Rejection> {
     // The whole record, and so its payload, has passed the limit of depth already.
     let fields = canonical::read(envelope.members(), u16::MAX, bounds);
     let fields = fields.map_err(|refused| first(refused.into_iter().map(Rejection::from)))?;
     let record = envelope.record();
     let occurred_at = match fields.occurred_at {
         Some(at) => at,
-        None => record_time(record, bounds)?,
+        None => record_time(record, plausible)?,
     };
     Ok(event(fields, occurred_at, || identity::of_position(occurred_at, record)))
 }
 
 /// The time of a canonical event that does not say when it happened.
-fn record_time(record: &KafkaRecord, bounds: &Bounds) -> Result<DateTime<Utc>, Rejection> {
+fn record_time(record: &KafkaRecord, plausible: &Bounds) -> Result<DateTime<Utc>, Rejection> {
     let Some(timestamp) = record.timestamp else {
         let sentence = "occurredAt is missing or null, and the record has no timestamp to take its place";
         return Err(Rejection::new(RejectionClass::MissingField, sentence));
     };
-    match bounds.refusal(timestamp.at) {
+    match plausible.refusal(timestamp.at) {
         None => Ok(timestamp.at),
         Some(detail) => Err(Rejection::new(
             RejectionClass::TimeOutOfRange,
-            format!("occurredAt is missing or null, and the record's timestamp {detail}, expected {bounds}"),
+            format!(
+                "occurredAt is missing or null, and the record's timestamp {detail}, expected {plausible}"
+            ),
         )),
     }
 }
 
 fn event(fields: Canonical, occurred_at: DateTime<Utc>, derived: impl FnOnce() -> EventId) -> AnalyticsEvent {
     let Canonical { id, event_type, source, tenant, actor, payload, .. } = fields;
-    let id = id.map_or_else(derived, EventId::external);
+    let id = id.unwrap_or_else(derived);
     AnalyticsEvent::new(EventParts { id, event_type, source, occurred_at, tenant, actor, payload })
 }
 
@@ -213,9 +225,20 @@ struct Bounds {
 }
 
 impl EventTimeLimits {
+    /// For an event, `reference` being its record's timestamp or the clock.
     fn around(&self, reference: DateTime<Utc>) -> Bounds {
-        let latest = reference.checked_add_signed(self.max_ahead).unwrap_or(END_OF_TIME).min(END_OF_TIME);
-        Bounds { earliest: self.min, latest }
+        self.until(reference, self.max_ahead)
+    }
+
+    /// For a record's own timestamp, which is no yardstick outside.
+    fn of_records(&self, now: DateTime<Utc>) -> Bounds {
+        self.until(now, RECORD_MAX_AHEAD)
+    }
+
+    /// Never empty, should the clock be wrong too.
+    fn until(&self, reference: DateTime<Utc>, ahead: TimeDelta) -> Bounds {
+        let latest = reference.max(self.min).checked_add_signed(ahead).unwrap_or(END_OF_TIME);
+        Bounds { earliest: self.min, latest: latest.min(END_OF_TIME) }
     }
 }
 

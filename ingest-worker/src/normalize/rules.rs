@@ -5,8 +5,9 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use serde::Deserialize;
-use shared::analytics::{EventType, InvalidEvent, Source};
+use shared::analytics::{EventType, InvalidEvent, Source, unset};
 use shared::json::{Members, kind, text};
+use uuid::Uuid;
 
 use super::canonical;
 use crate::decode::{Rejection, RejectionClass};
@@ -274,6 +275,9 @@ fn key_value<'r>(field: &str, members: &Members<'r>) -> Result<Cow<'r, str>, Rej
     let whole = value.get().strip_prefix('-').unwrap_or(value.get());
     match text(value) {
         Some(key) if key.is_empty() => refuse(RejectionClass::InvalidField, "empty"),
+        Some(key) if unset_uuid(&key).is_some() => {
+            refuse(RejectionClass::InvalidField, unset_uuid(&key).unwrap_or_default())
+        }
         Some(key) if key.bytes().any(|byte| byte.is_ascii_uppercase()) && is_uuid(&key) => {
             Ok(Cow::Owned(key.to_ascii_lowercase()))
         }
@@ -281,6 +285,12 @@ fn key_value<'r>(field: &str, members: &Members<'r>) -> Result<Cow<'r, str>, Rej
         None if whole.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Cow::Borrowed(value.get())),
         None => refuse(RejectionClass::InvalidField, kind(value.get())),
     }
+}
+
+/// What the text is called if it is a UUID that nobody set, in any of its forms.
+fn unset_uuid(text: &str) -> Option<&'static str> {
+    const SHORTEST: usize = 32;
+    if text.len() < SHORTEST { None } else { unset(Uuid::try_parse(text).ok()?) }
 }
 
 /// 8-4-4-4-12 hexadecimal digits.

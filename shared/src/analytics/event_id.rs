@@ -3,6 +3,8 @@ use std::fmt;
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::{Uuid, Variant};
 
+use super::InvalidEvent;
+
 /// An event's id and where it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventId {
@@ -13,9 +15,14 @@ pub struct EventId {
 impl EventId {
     /// An id that a producer or a client chose. It says nothing about the event's time, so it is also kept in
     /// `event_ids`, which makes it unique whatever `occurred_at` comes with it.
-    #[must_use]
-    pub fn external(uuid: Uuid) -> Self {
-        Self { uuid, external: true }
+    ///
+    /// # Errors
+    /// The nil and the max UUID identify nothing: they are what a field holds that nobody set.
+    pub fn external(uuid: Uuid) -> Result<Self, InvalidEvent> {
+        match unset(uuid) {
+            None => Ok(Self { uuid, external: true }),
+            Some(found) => Err(InvalidEvent::UnsetId { found }),
+        }
     }
 
     /// `UUIDv8` (RFC 9562, section 5.8): 48 bits of milliseconds as in `UUIDv7`, then 74 bits of `digest`. Ids sort by
@@ -53,6 +60,16 @@ impl EventId {
     }
 }
 
+/// What a UUID is called that nobody set.
+#[must_use]
+pub fn unset(uuid: Uuid) -> Option<&'static str> {
+    match uuid {
+        uuid if uuid.is_nil() => Some("the nil UUID"),
+        uuid if uuid.is_max() => Some("the max UUID"),
+        _ => None,
+    }
+}
+
 impl fmt::Display for EventId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.uuid.fmt(formatter)
@@ -75,10 +92,19 @@ mod tests {
 
     #[test]
     fn other_versions_tell_no_time() {
-        assert_eq!(EventId::external(Uuid::from_u128(0)).millisecond(), None);
-        assert_eq!(
-            EventId::external(uuid::uuid!("6f0c1c6e-3a55-4b1e-9a53-5b6b1f9d1c01")).millisecond(),
-            None
-        );
+        for uuid in [Uuid::from_u128(1), uuid::uuid!("6f0c1c6e-3a55-4b1e-9a53-5b6b1f9d1c01")] {
+            assert_eq!(EventId::external(uuid).unwrap().millisecond(), None);
+        }
+    }
+
+    #[test]
+    fn what_nobody_set_is_no_id() {
+        for (uuid, sentence) in [
+            (Uuid::nil(), "id is the nil UUID, which identifies nothing"),
+            (Uuid::max(), "id is the max UUID, which identifies nothing"),
+        ] {
+            assert_eq!(EventId::external(uuid).unwrap_err().to_string(), sentence);
+        }
+        assert!(EventId::external(Uuid::from_u128(1)).is_ok());
     }
 }

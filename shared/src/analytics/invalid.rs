@@ -19,6 +19,12 @@ pub enum InvalidEvent {
         /// The field's name on the wire, or `payload`.
         field: &'static str,
     },
+    /// An id is what a field holds that nobody set.
+    #[error("id is {found}, which identifies nothing")]
+    UnsetId {
+        /// Which.
+        found: &'static str,
+    },
     /// A payload is an array, a string, a number, a boolean or null.
     #[error("payload is {found}, not a JSON object")]
     PayloadNotObject {

@@ -11,7 +11,7 @@ mod invalid;
 
 pub use actor::Actor;
 pub use event::{AnalyticsEvent, EventParts};
-pub use event_id::EventId;
+pub use event_id::{EventId, unset};
 pub use event_type::EventType;
 pub use invalid::InvalidEvent;
 pub use payload::{Payload, Storable};

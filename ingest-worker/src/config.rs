@@ -71,6 +71,9 @@ struct EventArgs {
     /// Records nested deeper become dead letters
     #[arg(long, env = "ANALYTICS_RECORD_MAX_DEPTH", default_value = "128", value_name = "N")]
     record_max_depth: String,
+    /// Payloads that take more when PostgreSQL writes their numbers out in full become dead letters; the reader's too
+    #[arg(long, env = "ANALYTICS_PAYLOAD_MAX_BYTES", default_value = "8MiB", value_name = "SIZE")]
+    payload_max_bytes: String,
     /// Earlier events become dead letters; from 1970 on
     #[arg(
         long,
@@ -136,6 +139,9 @@ impl ConfigArgs {
         if decode.max_bytes > batch.max_bytes && batch.max_bytes > 0 {
             faults.error("ANALYTICS_RECORD_MAX_BYTES is more than ANALYTICS_BATCH_MAX_BYTES; allowed is that much at most");
         }
+        if decode.max_bytes > decode.max_payload_bytes as usize && decode.max_payload_bytes > 0 {
+            faults.error("ANALYTICS_RECORD_MAX_BYTES is more than ANALYTICS_PAYLOAD_MAX_BYTES; allowed is that much at most");
+        }
         let service = self.service.check(&mut faults);
         let config = Config {
             log: self.log.check(&mut faults),
@@ -172,10 +178,14 @@ impl ServiceArgs {
 
 impl EventArgs {
     fn check(self, faults: &mut Faults) -> (Limits, EventTimeLimits) {
+        // jsonb's own text ends at 1 GiB.
+        let payload_max =
+            faults.size("ANALYTICS_PAYLOAD_MAX_BYTES", &self.payload_max_bytes, 64 << 10..=512 << 20);
         let limits = Limits {
             max_bytes: faults.size("ANALYTICS_RECORD_MAX_BYTES", &self.record_max_bytes, 1 << 10..=256 << 20),
             // PostgreSQL's own stack ends near six thousand.
             max_depth: faults.number("ANALYTICS_RECORD_MAX_DEPTH", &self.record_max_depth, 1..=1_000),
+            max_payload_bytes: u32::try_from(payload_max).unwrap_or(u32::MAX),
         };
         let min: DateTime<Utc> = faults.read(
             "ANALYTICS_EVENT_TIME_MIN",

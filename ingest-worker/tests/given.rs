@@ -9,7 +9,9 @@ use ingest_worker::commands::{Advanced, RecordFailure, Recorded, Recorder};
 use ingest_worker::consume::{KafkaRecord, PartitionKey, RecordTimestamp, TimestampKind};
 use ingest_worker::decode::{Rejection, RejectionClass};
 use ingest_worker::write::{Claimed, Claims, DatabaseSettings, WriteFailure};
-use shared::analytics::{Actor, AnalyticsEvent, EventId, EventParts, EventType, Payload, Source, Tenant};
+use shared::analytics::{
+    Actor, AnalyticsEvent, EventId, EventParts, EventType, Payload, PayloadLimits, Source, Tenant,
+};
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
@@ -119,7 +121,7 @@ impl Draft {
             occurred_at: self.at,
             tenant: self.tenant.map(|tenant| Tenant::new(tenant.to_owned()).unwrap()),
             actor: Some(Actor::new("student-1".to_owned()).unwrap()),
-            payload: Payload::new(&self.payload, 128).unwrap(),
+            payload: Payload::new(&self.payload, PayloadLimits::NONE).unwrap(),
         })
     }
 }

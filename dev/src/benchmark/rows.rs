@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::PgPool;
 
 /// The order of the worker's own COPY.
-const COLUMNS: &str = "id, event_type, source, occurred_at, tenant_id, payload, actor_id";
+const COLUMNS: &str = "id, event_type, source, occurred_at, tenant_id, payload, actor_id, payload_bytes";
 /// Signature, flags and no extension (documentation of COPY, "Binary Format").
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();

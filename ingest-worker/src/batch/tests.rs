@@ -3,7 +3,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use shared::analytics::{EventId, EventParts, EventType, Payload, Source, Tenant};
+use shared::analytics::{EventId, EventParts, EventType, Payload, PayloadLimits, Source, Tenant};
 
 use super::*;
 use crate::decode::RejectionClass;
@@ -28,7 +28,7 @@ fn event((_, id, content): Word) -> AnalyticsEvent {
         tenant: [None, Some(""), Some("t")][usize::from(content) % 3]
             .map(|tenant| Tenant::new(tenant.to_owned()).unwrap()),
         actor: None,
-        payload: Payload::new(r#"{"n":1}"#, 8).unwrap(),
+        payload: Payload::new(r#"{"n":1}"#, PayloadLimits::NONE).unwrap(),
     })
 }
 

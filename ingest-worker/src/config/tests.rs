@@ -35,6 +35,7 @@ fn the_defaults_are_good_and_as_documented() {
     );
     assert_eq!((config.batch.max_bytes, config.batch.memory_budget), (16 << 20, 64 << 20));
     assert_eq!((config.decode.max_bytes, config.decode.max_depth), (1 << 20, 128));
+    assert_eq!(config.decode.max_payload_bytes, 8 << 20);
     assert_eq!(config.event_time.max_ahead, TimeDelta::days(366));
     assert_eq!(config.database.target(), "u@localhost:5432/d");
     assert!(matches!(config.kafka.topics, TopicSelection::List(ref names) if names.len() == 7));
@@ -81,6 +82,7 @@ fn each_wrong_value_is_one_sentence_with_variable_value_and_what_is_allowed() {
         ("--kafka-sasl-mechanism", "GSSAPI", "ANALYTICS_KAFKA_SASL_MECHANISM"),
         ("--record-max-bytes", "1", "ANALYTICS_RECORD_MAX_BYTES"),
         ("--record-max-depth", "0", "ANALYTICS_RECORD_MAX_DEPTH"),
+        ("--payload-max-bytes", "1GiB", "ANALYTICS_PAYLOAD_MAX_BYTES"),
         ("--event-time-min", "yesterday", "ANALYTICS_EVENT_TIME_MIN"),
         ("--event-time-min", "0001-01-01T00:00:00Z", "ANALYTICS_EVENT_TIME_MIN"),
         ("--event-time-min", "+10000-01-01T00:00:00Z", "ANALYTICS_EVENT_TIME_MIN"),

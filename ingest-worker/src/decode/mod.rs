@@ -30,12 +30,14 @@ pub struct Limits {
     pub max_bytes: usize,
     /// Objects and arrays within each other, the outermost counted.
     pub max_depth: u16,
+    /// Bytes of the text that PostgreSQL makes of the payload.
+    pub max_payload_bytes: u32,
 }
 
 impl Default for Limits {
-    /// 1 MiB and 128 levels.
+    /// 1 MiB, 128 levels, and payloads that grow to 8 MiB at most.
     fn default() -> Self {
-        Self { max_bytes: 1 << 20, max_depth: 128 }
+        Self { max_bytes: 1 << 20, max_depth: 128, max_payload_bytes: 8 << 20 }
     }
 }
 
@@ -44,6 +46,7 @@ impl Default for Limits {
 pub struct Envelope<'r> {
     record: &'r KafkaRecord,
     object: Storable<'r>,
+    max_payload_bytes: u32,
 }
 
 impl<'r> Envelope<'r> {
@@ -57,6 +60,12 @@ impl<'r> Envelope<'r> {
     #[must_use]
     pub fn object(&self) -> &Storable<'r> {
         &self.object
+    }
+
+    /// How long PostgreSQL's text of the payload may be, which may be all of the object or a part.
+    #[must_use]
+    pub fn max_payload_bytes(&self) -> u32 {
+        self.max_payload_bytes
     }
 
     /// The value's members, one level deep.
@@ -99,7 +108,7 @@ fn without_value(record: &KafkaRecord) -> Decoded<'_> {
 
 fn open<'r>(record: &'r KafkaRecord, value: &'r [u8], limits: &Limits) -> Result<Envelope<'r>, Rejection> {
     let object = Storable::new(read(value, "value", limits.max_bytes)?, limits.max_depth)?;
-    Ok(Envelope { record, object })
+    Ok(Envelope { record, object, max_payload_bytes: limits.max_payload_bytes })
 }
 
 #[cfg(test)]

@@ -76,6 +76,8 @@ pub enum RejectionClass {
     LoneSurrogate,
     /// A number has more digits than PostgreSQL's `numeric`.
     NumberOutOfRange,
+    /// The payload's text has more bytes than allowed when PostgreSQL writes its numbers out.
+    PayloadTooLarge,
     /// The object is neither a canonical event nor what a known upstream sends.
     UnrecognizedShape,
     /// The shape is known, but something without which there is no event is missing or null.
@@ -103,6 +105,7 @@ impl RejectionClass {
         Self::NulCharacter,
         Self::LoneSurrogate,
         Self::NumberOutOfRange,
+        Self::PayloadTooLarge,
         Self::UnrecognizedShape,
         Self::MissingField,
         Self::InvalidField,
@@ -125,6 +128,7 @@ impl RejectionClass {
             Self::NulCharacter => "nul_character",
             Self::LoneSurrogate => "lone_surrogate",
             Self::NumberOutOfRange => "number_out_of_range",
+            Self::PayloadTooLarge => "payload_too_large",
             Self::UnrecognizedShape => "unrecognized_shape",
             Self::MissingField => "missing_field",
             Self::InvalidField => "invalid_field",
@@ -148,6 +152,9 @@ impl RejectionClass {
             Self::NulCharacter => "a string or a name contains U+0000, which PostgreSQL cannot store",
             Self::LoneSurrogate => "a string or a name contains half of a UTF-16 surrogate pair",
             Self::NumberOutOfRange => "a number has more digits than PostgreSQL's numeric can hold",
+            Self::PayloadTooLarge => {
+                "the payload has more bytes than allowed when its numbers are written out in full"
+            }
             Self::UnrecognizedShape => {
                 "the object is neither a canonical event nor what a known upstream sends"
             }
@@ -177,6 +184,9 @@ impl RejectionClass {
             Self::NulCharacter => "remove U+0000 before sending; text with such bytes can travel in Base64",
             Self::LoneSurrogate => "do not cut strings in the middle of a character",
             Self::NumberOutOfRange => "send the number as a string",
+            Self::PayloadTooLarge => {
+                "send numbers such as 1e131071 as strings, or raise ANALYTICS_PAYLOAD_MAX_BYTES"
+            }
             Self::UnrecognizedShape => {
                 "send a canonical event (eventType, source, payload), or have a rule added for this shape"
             }
@@ -203,6 +213,7 @@ impl RejectionClass {
             InvalidEvent::PayloadDepth { .. } => Self::TooDeep,
             InvalidEvent::LoneSurrogate { .. } => Self::LoneSurrogate,
             InvalidEvent::NumberRange { .. } => Self::NumberOutOfRange,
+            InvalidEvent::PayloadBytes { .. } => Self::PayloadTooLarge,
         }
     }
 }

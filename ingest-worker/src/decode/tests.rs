@@ -29,7 +29,7 @@ fn only_a_null_value_is_a_tombstone() {
 
 #[test]
 fn the_limits_are_exact() {
-    let limits = Limits { max_bytes: 12, max_depth: 2 };
+    let limits = Limits { max_bytes: 12, max_depth: 2, ..Limits::default() };
     assert_eq!(class_of(b"{\"a\":[1,23]}", &limits), None);
     assert_eq!(class_of(b"{\"a\":[1,23]} ", &limits), Some(RejectionClass::TooLarge));
     assert_eq!(class_of(b"{\"a\":[[]]}", &limits), Some(RejectionClass::TooDeep));

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
-use shared::analytics::{Actor, EventId, EventType, InvalidEvent, Payload, Source, Tenant};
+use shared::analytics::{Actor, EventId, EventType, InvalidEvent, Payload, PayloadLimits, Source, Tenant};
 use shared::json::{Members, kind, text};
 use uuid::Uuid;
 
@@ -55,12 +55,16 @@ pub fn is_canonical(members: &Members<'_>) -> bool {
 /// A canonical event but for its payload, which is missing or no object.
 pub fn nearly(members: &Members<'_>) -> Option<Rejection> {
     let named = EVENT_TYPE.of(members).is_some() && SOURCE.of(members).is_some();
-    let payload = if named { payload(members, u16::MAX) } else { return None };
+    let payload = if named { payload(members, PayloadLimits::NONE) } else { return None };
     payload.err().map(Rejection::from)
 }
 
 /// Reads all fields and lists all that are wrong. Without an `occurredAt` the door says what time it is.
-pub fn read(members: &Members<'_>, max_depth: u16, bounds: &Bounds) -> Result<Canonical, Vec<Refused>> {
+pub fn read(
+    members: &Members<'_>,
+    limits: PayloadLimits,
+    bounds: &Bounds,
+) -> Result<Canonical, Vec<Refused>> {
     let mut refused = Vec::new();
     let id = keep(id(members), &mut refused);
     let event_type = keep(required(members, &EVENT_TYPE, EventType::new, TYPE_ALLOWED), &mut refused);
@@ -70,7 +74,7 @@ pub fn read(members: &Members<'_>, max_depth: u16, bounds: &Bounds) -> Result<Ca
         keep(optional(members, &TENANT, Tenant::new, "a string of at most 64 characters"), &mut refused);
     let actor =
         keep(optional(members, &ACTOR, Actor::new, "a string of at most 128 characters"), &mut refused);
-    let payload = keep(payload(members, max_depth), &mut refused);
+    let payload = keep(payload(members, limits), &mut refused);
     match (id, event_type, source, occurred_at, tenant, actor, payload) {
         (
             Some(id),
@@ -122,10 +126,12 @@ fn occurred_at(members: &Members<'_>, bounds: &Bounds) -> Result<Option<DateTime
     }
 }
 
-fn payload(members: &Members<'_>, max_depth: u16) -> Result<Payload, Refused> {
-    let allowed = "a JSON object that PostgreSQL can store";
+fn payload(members: &Members<'_>, limits: PayloadLimits) -> Result<Payload, Refused> {
     let Some(value) = PAYLOAD.of(members) else { return Err(PAYLOAD.missing("a JSON object")) };
-    Payload::new(value.get(), max_depth).map_err(|invalid| PAYLOAD.invalid(&invalid, allowed))
+    Payload::new(value.get(), limits).map_err(|invalid| match invalid {
+        InvalidEvent::PayloadBytes { max, .. } => PAYLOAD.invalid(&invalid, &format!("at most {max} bytes")),
+        _ => PAYLOAD.invalid(&invalid, "a JSON object that PostgreSQL can store"),
+    })
 }
 
 fn required<T>(
@@ -184,6 +190,9 @@ impl Name {
             }
             InvalidEvent::NumberRange { number } => {
                 format!("contains a number beyond PostgreSQL's numeric range ({number})")
+            }
+            InvalidEvent::PayloadBytes { bytes, .. } => {
+                format!("takes {bytes} bytes when PostgreSQL writes its numbers out in full")
             }
         };
         self.refuse(RejectionClass::of(invalid), &detail, allowed)

@@ -11,7 +11,7 @@ pub use rules::{InvalidRules, Rule, RuleIdentity, Rules};
 use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use shared::analytics::{AnalyticsEvent, EventId, EventParts, Payload, Tenant};
+use shared::analytics::{AnalyticsEvent, EventId, EventParts, Payload, PayloadLimits, Tenant};
 use shared::instant;
 
 use crate::consume::KafkaRecord;
@@ -111,7 +111,8 @@ impl Normalizer {
         let members = read(body, "body", limits.max_bytes)
             .map_err(|rejection| unreadable(&rejection, body.len(), limits))?;
         let bounds = self.limits.around(now);
-        let command = canonical::read(&members, limits.max_depth, &bounds).map_err(|refused| {
+        let payload = PayloadLimits { max_depth: limits.max_depth, max_bytes: limits.max_payload_bytes };
+        let command = canonical::read(&members, payload, &bounds).map_err(|refused| {
             CommandRefusal::Invalid(refused.into_iter().map(InvalidField::from).collect())
         })?;
         let occurred_at = command.occurred_at.unwrap_or(now);
@@ -124,6 +125,9 @@ fn upstream(rule: &Rule, envelope: &Envelope<'_>, bounds: &Bounds) -> Result<Ana
     let members = envelope.members();
     let key = rule.key(members)?;
     let occurred_at = time(rule, envelope, bounds)?;
+    let iso_time = instant::format(occurred_at);
+    let payload =
+        Payload::with_member(envelope.object(), rule.added_field(), &iso_time, envelope.max_payload_bytes())?;
     let id = identity::of_natural_key(rule.identity_name(), occurred_at, key.iter().map(AsRef::as_ref));
     Ok(AnalyticsEvent::new(EventParts {
         id,
@@ -132,7 +136,7 @@ fn upstream(rule: &Rule, envelope: &Envelope<'_>, bounds: &Bounds) -> Result<Ana
         occurred_at,
         tenant: tenant(envelope)?,
         actor: canonical::actor_of(members),
-        payload: Payload::with_member(envelope.object(), rule.added_field(), &instant::format(occurred_at)),
+        payload,
     }))
 }
 
@@ -168,7 +172,8 @@ fn canonical(
     plausible: &Bounds,
 ) -> Result<AnalyticsEvent, Rejection> {
     // The whole record, and so its payload, has passed the limit of depth already.
-    let fields = canonical::read(envelope.members(), u16::MAX, bounds);
+    let limits = PayloadLimits { max_bytes: envelope.max_payload_bytes(), ..PayloadLimits::NONE };
+    let fields = canonical::read(envelope.members(), limits, bounds);
     let fields = fields.map_err(|refused| first(refused.into_iter().map(Rejection::from)))?;
     let record = envelope.record();
     let occurred_at = match fields.occurred_at {

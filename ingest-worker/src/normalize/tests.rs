@@ -339,10 +339,10 @@ fn a_command_is_held_to_the_limits() {
         }
         other => panic!("{other:?}"),
     };
-    let size: Vec<_> = refused(CANONICAL, Limits { max_bytes: 10, max_depth: 128 });
+    let size: Vec<_> = refused(CANONICAL, Limits { max_bytes: 10, ..Limits::default() });
     assert_eq!(size, [("body", "has 43 bytes".to_owned())]);
     let deep = r#"{"eventType":"a","source":"b","payload":{"a":[[]]}}"#;
-    let depth: Vec<_> = refused(deep, Limits { max_bytes: 1000, max_depth: 2 });
+    let depth: Vec<_> = refused(deep, Limits { max_bytes: 1000, max_depth: 2, ..Limits::default() });
     assert_eq!(depth, [("payload", "is nested more than 2 levels deep".to_owned())]);
     let nul: Vec<_> =
         refused(r#"{"eventType":"\u0000","source":"b","payload":{"a":"\u0000"}}"#, Limits::default());

@@ -6,9 +6,10 @@ use shared::analytics::{AnalyticsEvent, Payload};
 
 /// The columns in the order in which [`CopyBuffer::push`] writes them; `ingested_at` takes its default, the start of the
 /// transaction.
-pub const COLUMNS: &str = "(id, event_type, source, occurred_at, tenant_id, payload, actor_id)";
+pub const COLUMNS: &str =
+    "(id, event_type, source, occurred_at, tenant_id, payload, actor_id, payload_bytes)";
 
-const COLUMN_COUNT: i16 = 7;
+const COLUMN_COUNT: i16 = 8;
 /// Signature, flags, length of the header extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
@@ -44,6 +45,8 @@ impl CopyBuffer {
         self.optional(event.tenant().map(|tenant| tenant.as_str().as_bytes()));
         self.payload(event.payload());
         self.optional(event.actor().map(|actor| actor.as_str().as_bytes()));
+        let written = event.payload().written_bytes().map(|bytes| i64::from(bytes).to_be_bytes());
+        self.optional(written.as_ref().map(<[u8; 8]>::as_slice));
     }
 
     /// Ends the data.

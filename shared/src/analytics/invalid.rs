@@ -49,4 +49,12 @@ pub enum InvalidEvent {
         /// As it stands in the text, shortened.
         number: String,
     },
+    /// Its text would be too long.
+    #[error("payload takes {bytes} bytes when PostgreSQL writes it out, allowed are {max}")]
+    PayloadBytes {
+        /// All numbers written out in full.
+        bytes: u64,
+        /// Most allowed.
+        max: u32,
+    },
 }

@@ -14,7 +14,7 @@ pub use event::{AnalyticsEvent, EventParts};
 pub use event_id::{EventId, unset};
 pub use event_type::EventType;
 pub use invalid::InvalidEvent;
-pub use payload::{Payload, Storable};
+pub use payload::{Payload, PayloadLimits, Storable};
 pub use source::Source;
 pub use tenant::Tenant;
 

@@ -1,5 +1,7 @@
+mod number;
 mod order;
 mod storable;
+mod written;
 
 use std::fmt;
 
@@ -11,36 +13,83 @@ pub use storable::Storable;
 /// What the producer said: the text of a JSON object that `jsonb` accepts, every digit of every number kept, its members
 /// nearly always in the order in which `jsonb` keeps them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Payload(String);
+pub struct Payload {
+    text: String,
+    written_bytes: Option<u32>,
+}
+
+/// How deep a payload may be, and how long PostgreSQL's text of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PayloadLimits {
+    /// Objects and arrays within each other, the outermost counted.
+    pub max_depth: u16,
+    /// Bytes of `payload::text`, in which each number is written out in full.
+    pub max_bytes: u32,
+}
+
+impl PayloadLimits {
+    /// As deep and as long as there is.
+    pub const NONE: Self = Self { max_depth: u16::MAX, max_bytes: u32::MAX };
+}
 
 impl Payload {
+    /// Shorter texts are not worth a note.
+    pub const NOTED_FROM: u32 = 16 << 10;
+
     /// Of a text that is known to be one JSON value.
     ///
     /// # Errors
-    /// It is no object, or as [`Storable::new`] says.
-    pub fn new(json: &str, max_depth: u16) -> Result<Self, InvalidEvent> {
+    /// It is no object, too long when written out, or as [`Storable::new`] says.
+    pub fn new(json: &str, limits: PayloadLimits) -> Result<Self, InvalidEvent> {
         let not_object = |_| InvalidEvent::PayloadNotObject { found: kind(json) };
         let members = Members::of(json).map_err(not_object)?;
-        Ok(Self(sorted(Storable::new(members, max_depth)?.members(), None)))
+        Self::of(&Storable::new(members, limits.max_depth)?, None, limits.max_bytes)
     }
 
     /// Of an object and one more member. Should the name be there already, this one wins, as the last always does in
     /// `jsonb`.
-    #[must_use]
-    pub fn with_member(object: &Storable<'_>, name: &str, value: &str) -> Self {
-        Self(sorted(object.members(), Some((name, &quoted(name, value)))))
+    ///
+    /// # Errors
+    /// It takes more than `max_bytes` when written out.
+    pub fn with_member(
+        object: &Storable<'_>,
+        name: &str,
+        value: &str,
+        max_bytes: u32,
+    ) -> Result<Self, InvalidEvent> {
+        Self::of(object, Some((name, &quoted(name, value))), max_bytes)
+    }
+
+    fn of(object: &Storable<'_>, added: Option<(&str, &str)>, max_bytes: u32) -> Result<Self, InvalidEvent> {
+        let text = sorted(object.members(), added);
+        // Nothing but numbers grows, by a space behind each comma and colon at most: the usual payload needs no second look.
+        let bound = (text.len() as u64).saturating_mul(2).saturating_add(object.expansion());
+        let bytes =
+            if bound > Self::NOTED_FROM.min(max_bytes).into() { written::written_bytes(&text) } else { 0 };
+        match u32::try_from(bytes) {
+            Ok(bytes) if bytes <= max_bytes => {
+                Ok(Self { text, written_bytes: (bytes > Self::NOTED_FROM).then_some(bytes) })
+            }
+            _ => Err(InvalidEvent::PayloadBytes { bytes, max: max_bytes }),
+        }
     }
 
     /// The JSON text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// How many bytes it takes when PostgreSQL writes it out, if more than [`Self::NOTED_FROM`].
+    #[must_use]
+    pub fn written_bytes(&self) -> Option<u32> {
+        self.written_bytes
     }
 }
 
 impl fmt::Display for Payload {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
+        formatter.write_str(&self.text)
     }
 }
 
@@ -63,12 +112,12 @@ mod tests {
     use super::*;
 
     fn payload(text: &str) -> Result<Payload, InvalidEvent> {
-        Payload::new(text, 128)
+        Payload::new(text, PayloadLimits { max_depth: 128, ..PayloadLimits::NONE })
     }
 
     fn with_member(text: &str, name: &str, value: &str) -> String {
         let object = Storable::new(Members::of(text).unwrap(), 128).unwrap();
-        Payload::with_member(&object, name, value).to_string()
+        Payload::with_member(&object, name, value, u32::MAX).unwrap().to_string()
     }
 
     #[test]
@@ -142,6 +191,30 @@ mod tests {
             assert_eq!(with_member(text, "k", "v"), expected);
         }
         assert_eq!(with_member("{}", "\"", "\n"), r#"{"\"":"\n"}"#);
+    }
+
+    #[test]
+    fn a_payload_is_bounded_by_what_postgresql_would_write() {
+        let limits = |max_bytes| PayloadLimits { max_depth: 128, max_bytes };
+        let tiny = r#"{"n":1e3}"#; // {"n": 1000}
+        assert_eq!(Payload::new(tiny, limits(11)).unwrap().written_bytes(), None);
+        assert_eq!(
+            Payload::new(tiny, limits(10)).unwrap_err().to_string(),
+            "payload takes 11 bytes when PostgreSQL writes it out, allowed are 10"
+        );
+        let poison = format!(r#"{{"x":[{}]}}"#, vec!["1e131071"; 9_000].join(","));
+        let refused = Payload::new(&poison, limits(8 << 20)).unwrap_err();
+        assert_eq!(refused, InvalidEvent::PayloadBytes { bytes: 1_179_666_007, max: 8 << 20 });
+        // The largest record of the shortest numbers and of usual ones with exponents stays far below eight times itself.
+        for number in ["1", "1e20", "1e-7", "0.5", "-1"] {
+            let numbers = vec![number; ((1 << 20) - 20) / (number.len() + 1)].join(",");
+            let payload = Payload::new(&format!(r#"{{"x":[{numbers}]}}"#), limits(8 << 20)).unwrap();
+            assert!(payload.written_bytes().unwrap() > 1 << 20, "{number}");
+        }
+        let object = || Storable::new(Members::of(tiny).unwrap(), 128).unwrap();
+        let added = Payload::with_member(&object(), "k", "\n\u{1}é", 30); // {"k": "\n\u0001é", "n": 1000}
+        assert!(added.is_ok());
+        assert!(Payload::with_member(&object(), "k", "\n\u{1}é", 29).is_err());
     }
 
     /// A JSON object with few names, so that some come twice.

@@ -100,5 +100,12 @@ pub fn command() -> Command {
 }
 
 fn all_settings() -> Vec<Setting> {
-    [SETTINGS, http::SETTINGS, projections::connection::SETTINGS, telemetry::SETTINGS].concat()
+    [
+        SETTINGS,
+        http::SETTINGS,
+        &http::long_answers::SETTINGS,
+        projections::connection::SETTINGS,
+        telemetry::SETTINGS,
+    ]
+    .concat()
 }

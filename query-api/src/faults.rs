@@ -104,12 +104,46 @@ pub fn duration(text: &str) -> Option<Duration> {
     (1..=86_400_000).contains(&total).then(|| Duration::from_millis(total))
 }
 
+/// `512`, `64KiB`, `16MiB`, `1GiB`: a whole number of bytes, with or without a unit.
+#[must_use]
+pub fn size(text: &str) -> Option<u64> {
+    let split = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// What [`size`] allows, for people.
+pub const SIZE: &str = "a size such as 512KiB or 16MiB";
+
 /// What [`duration`] allows, for people.
 pub const DURATION: &str = "a number with its unit, such as 500ms, 5s or 2m";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_bytes_or_binary_units() {
+        for (text, bytes) in [
+            ("16MiB", Some(16 << 20)),
+            ("16 mib", Some(16 << 20)),
+            ("512", Some(512)),
+            ("2GiB", Some(2 << 30)),
+            ("16MB", None),
+            ("MiB", None),
+            ("", None),
+            ("99999999999GiB", None),
+        ] {
+            assert_eq!(size(text), bytes, "{text}");
+        }
+    }
 
     #[test]
     fn durations_have_a_unit() {

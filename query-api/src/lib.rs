@@ -10,6 +10,7 @@ pub mod settings;
 pub mod faults;
 pub mod config;
 pub mod clock;
+pub mod budget;
 pub mod telemetry;
 pub mod metrics;
 pub mod health;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::http::slow_clients::Guarded;
 use crate::projections::database::{Database, RoleMayWrite};
 
 /// A process that accepts requests.
@@ -66,7 +68,8 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
             database.watch(serving, stop).await
         }
     });
-    let app = http::app(&config, database, clock::now);
+    let app = http::app(&config, database, tasks.clone(), clock::now);
+    let acceptor = Guarded::new(acceptor, config.http.long_answers.client_timeout);
     let server = tasks.spawn({
         let stop = stop.clone();
         async move {

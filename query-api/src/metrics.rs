@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 const REQUEST_DURATION: &str = "http_server_request_duration_seconds";
 const REQUESTS_ACTIVE: &str = "http_server_active_requests";
 const ROWS_READ: &str = "analytics_query_rows_read_total";
+const ANSWER_MEMORY: &str = "analytics_query_answer_memory_bytes";
+const ANSWERS_CUT: &str = "analytics_query_answers_cut_total";
 const POOL_CONNECTIONS: &str = "analytics_query_pool_connections";
 const POOL_LIMIT: &str = "analytics_query_pool_connections_limit";
 const BUILD_INFO: &str = "build_info";
@@ -42,6 +44,8 @@ pub fn install() -> anyhow::Result<()> {
     describe_histogram!(REQUEST_DURATION, Unit::Seconds, "Time from the request's head to the answer's head");
     describe_gauge!(REQUESTS_ACTIVE, "Requests that are being answered");
     describe_counter!(ROWS_READ, "Rows that PostgreSQL returned, by projection");
+    describe_gauge!(ANSWER_MEMORY, Unit::Bytes, "Memory that long answers take, of ANALYTICS_ANSWER_MEMORY");
+    describe_counter!(ANSWERS_CUT, "Answers that were cut off before their end, by reason");
     describe_gauge!(POOL_CONNECTIONS, "Connections to PostgreSQL, by state");
     describe_gauge!(POOL_LIMIT, "Most connections to PostgreSQL that may be open");
     describe_gauge!(BUILD_INFO, "Always 1; the label is the version");
@@ -83,6 +87,16 @@ pub fn active(change: f64) {
 /// Rows that a projection read.
 pub fn rows_read(projection: &'static str, rows: usize) {
     counter!(ROWS_READ, "projection" => projection).increment(u64::try_from(rows).unwrap_or(0));
+}
+
+/// Long answers take so many bytes more, or fewer.
+pub fn answer_memory(change: f64) {
+    gauge!(ANSWER_MEMORY).increment(change);
+}
+
+/// An answer was cut off: `client_stalled`, `connection_stalled` or `failed`.
+pub fn answer_cut(reason: &'static str) {
+    counter!(ANSWERS_CUT, "reason" => reason).increment(1);
 }
 
 /// The pool at this moment.

@@ -1,8 +1,10 @@
 use std::path::{Path, PathBuf};
 
+use futures_util::TryStreamExt as _;
 use query_api::projections::{edge_counts, event_counts, events};
 use query_api::queries::range::{BucketWidth, Window};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool, Row as _};
+use uuid::Uuid;
 
 use crate::harness::{event, store};
 
@@ -60,10 +62,20 @@ async fn no_projection_needs_to_read_a_whole_table(pool: PgPool) {
     let (edge, minutes) = (pieces.edges[0], pieces.minutes.unwrap());
     let plans = [
         plan(&mut connection, "edge_counts.sql", |query| query.bind(edge.start()).bind(edge.end())).await,
-        plan(&mut connection, "events.sql", |query| query.bind(50_i64)).await,
+        plan(&mut connection, "events.sql", |query| query.bind(50_i64).bind(9_000_i64).bind(9_000_i64)).await,
         plan(&mut connection, "event_counts.sql", |query| {
             let query = query.bind(minutes.start).bind(minutes.end).bind(width.minutes());
             query.bind(width.bucket_of(minutes.start)).bind(minutes.cut_hours.clone())
+        })
+        .await,
+        plan(&mut connection, "payloads.sql", |query| {
+            let query = query.bind(vec![minutes.start]).bind(vec![Uuid::nil()]).bind(vec![1_i64]);
+            query.bind(minutes.start).bind(minutes.end)
+        })
+        .await,
+        plan(&mut connection, "payload_sizes.sql", |query| {
+            let query = query.bind(vec![minutes.start]).bind(vec![Uuid::nil()]);
+            query.bind(minutes.start).bind(minutes.end)
         })
         .await,
     ];
@@ -79,7 +91,8 @@ async fn no_projection_needs_to_read_a_whole_table(pool: PgPool) {
     assert_eq!(plans[2].matches("event_counts_pkey").count(), 2, "{}", plans[2]);
 
     // And they answer.
-    assert_eq!(edge_counts::read(&mut connection, edge).await.unwrap().len(), 0);
-    assert_eq!(event_counts::read(&mut connection, &minutes, width).await.unwrap().len(), 1);
-    assert_eq!(events::read_newest(&mut connection, 50).await.unwrap().len(), 2);
+    let edges: Vec<_> = edge_counts::read(&mut connection, edge).try_collect().await.unwrap();
+    let counts: Vec<_> = event_counts::read(&mut connection, &minutes, width).try_collect().await.unwrap();
+    assert_eq!((edges.len(), counts.len()), (0, 1));
+    assert_eq!(events::read_newest(&mut connection, 50, false).await.unwrap().len(), 2);
 }

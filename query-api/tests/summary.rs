@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use query_api::budget::Budget;
 use query_api::queries::aggregation::EventAggregationService;
 use query_api::queries::range::Window;
 use serde_json::json;
@@ -176,18 +177,21 @@ async fn a_summary_equals_a_recount_for_1000_windows_while_events_arrive(pool: P
 
     let handle = Handle::current();
     let test = tokio::task::spawn_blocking(move || {
+        let budget = Budget::new(0);
         let config = Config { cases: 1_000, failure_persistence: None, ..Config::default() };
         TestRunner::new(config).run(&(ends, lengths), |(end, minutes)| {
             handle.block_on(async {
                 let window = Window::ending(end, minutes).unwrap();
                 let mut snapshot =
                     pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.unwrap();
-                let summary = EventAggregationService::summarize(&mut snapshot, window).await.unwrap();
+                let summary =
+                    EventAggregationService::summarize(&mut snapshot, window, &budget).await.unwrap();
                 let expected = recount(&mut snapshot, window, i64::from(minutes)).await;
                 if summary.per_bucket != per(&expected, |both| both.0)
                     || summary.per_type != per(&expected, |both| both.1.clone())
                 {
-                    return Err(TestCaseError::fail(format!("{summary:?} is not {expected:?}")));
+                    let found = (summary.per_type, summary.per_bucket);
+                    return Err(TestCaseError::fail(format!("{found:?} is not {expected:?}")));
                 }
                 Ok(())
             })

@@ -43,7 +43,7 @@ pub fn all(now: DateTime<Utc>) -> [Question; 3] {
         Question {
             name: "recent, 50 events",
             path: "/v1/analytics/events/recent?limit=50".to_owned(),
-            statements: vec![code(EVENTS).replace("$1", "50")],
+            statements: vec![code(EVENTS).replace("$1", "50").replace("$2", "10485").replace("$3", "8192")],
             values: Vec::new(),
         },
     ]

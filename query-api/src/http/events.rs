@@ -10,9 +10,13 @@ use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::Serialize;
 use uuid::Uuid;
 
+use std::sync::Arc;
+
 use super::Tag;
-use super::answer::{Instant, Json, Payload, TenantId, response};
+use super::answer::{Instant, Payload, TenantId, Written, response};
 use super::error::ApiError;
+use super::long_answers::LongAnswers;
+use super::page::Page;
 use super::parameters::{Lenient, Limit, Refusals, only};
 use crate::problem::{self, Problem};
 use crate::projections::events::EventRow;
@@ -43,58 +47,72 @@ pub struct EventDto {
     occurred_at: Instant,
     /// Whose data it is; null is no tenant.
     tenant_id: TenantId,
-    /// All that the producer said, every digit of every number kept.
+    /// All that the producer said, every digit of every number kept. In the place of a payload whose text is longer than
+    /// `ANALYTICS_PAYLOAD_MAX_BYTES` (such were stored before they were refused) stands
+    /// `{"$omitted":{"reason":"payload_too_large","id":"…","bytes":1179666007,"maxBytes":8388608}}`, where `bytes` is about
+    /// how long it is.
+    #[serde(skip)]
     payload: Payload,
 }
 
 impl EventDto {
-    fn new(row: EventRow) -> serde_json::Result<Self> {
-        Ok(Self {
+    /// Appends the event as JSON, with this text as its payload, and makes the text free.
+    pub(super) fn write(row: EventRow, payload: &str, json: &mut Vec<u8>) {
+        let event = Self {
             id: row.id,
             event_type: row.event_type,
             source: row.source,
             occurred_at: Instant(row.occurred_at),
             tenant_id: TenantId(row.tenant_id),
-            payload: Payload::new(row.payload)?,
-        })
+            payload: Payload,
+        };
+        // Only a value's own `Serialize` and the writer can fail, and these do not.
+        serde_json::to_writer(&mut *json, &event).unwrap_or_default();
+        json.pop(); // Its closing brace.
+        json.extend_from_slice(br#","payload":"#);
+        json.extend_from_slice(payload.as_bytes());
+        json.push(b'}');
     }
 }
 
 /// The routes.
 pub struct EventsApi {
-    handler: RecentEventsHandler,
+    handler: Arc<RecentEventsHandler>,
+    answers: Arc<LongAnswers>,
     ingest_public_url: Option<String>,
 }
 
 impl EventsApi {
     /// `ingest_public_url` is where clients reach the writer, without a slash at its end.
     #[must_use]
-    pub fn new(handler: RecentEventsHandler, ingest_public_url: Option<String>) -> Self {
-        Self { handler, ingest_public_url }
+    pub fn new(
+        handler: RecentEventsHandler,
+        answers: Arc<LongAnswers>,
+        ingest_public_url: Option<String>,
+    ) -> Self {
+        Self { handler: Arc::new(handler), answers, ingest_public_url }
     }
 }
 
 #[OpenApi(prefix_path = "/v1/analytics", tag = "Tag::Analytics")]
 impl EventsApi {
     /// The newest events
+    ///
+    /// A long answer is sent while it is read. Should it break off, so does the connection: what comes to its end is whole.
     #[oai(path = "/events/recent", method = "get", operation_id = "getRecentEvents")]
     async fn get_recent_events(
         &self,
         request: &Request,
         /// How many at most.
         limit: Query<Option<Lenient<Limit>>>,
-    ) -> Result<Json<RecentEventsDto>, ApiError> {
+    ) -> Result<Written<RecentEventsDto>, ApiError> {
         only(request.original_uri().query(), &["limit"])?;
         let mut refusals = Refusals::default();
         let limit = refusals.take("limit", limit.0).map_or(Limit::DEFAULT, |limit| limit.0);
         refusals.check()?;
         let rows = self.handler.handle(RecentEventsQuery { limit }).await?;
-        let items: Result<Vec<_>, _> = rows.into_iter().map(EventDto::new).collect();
-        let items = items.map_err(|fault| {
-            tracing::error!("PostgreSQL gave a payload that is no JSON: {fault}");
-            ApiError::Internal
-        })?;
-        Ok(Json(RecentEventsDto { count: items.len(), items }))
+        let page = Page::new(rows, Arc::clone(&self.handler), Arc::clone(&self.answers));
+        Ok(Written::new(self.answers.send(page).await?))
     }
 
     /// Events are sent to the writer

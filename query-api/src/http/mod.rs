@@ -7,6 +7,9 @@ pub mod answer;
 pub mod error;
 pub mod summary;
 pub mod events;
+pub mod page;
+pub mod long_answers;
+pub mod slow_clients;
 pub mod docs;
 
 use std::any::Any;
@@ -18,8 +21,10 @@ use poem::middleware::CatchPanic;
 use poem::web::Redirect;
 use poem::{Endpoint, EndpointExt as _, IntoResponse as _, Response, Route, get, handler};
 use poem_openapi::{OpenApi, OpenApiService, Tags};
+use tokio_util::task::TaskTracker;
 
 use self::events::EventsApi;
+use self::long_answers::{LongAnswers, LongAnswersConfig};
 use self::parameters::WindowMinutes;
 use self::request::Panicked;
 use self::summary::SummaryApi;
@@ -45,6 +50,10 @@ const WINDOW_MINUTES: Setting = Setting::new("ANALYTICS_METRICS_WINDOW_MINUTES",
 /// What this room reads.
 pub const SETTINGS: &[Setting] = &[HOST, PORT, INGEST_PUBLIC_URL, WINDOW_MINUTES];
 
+/// For the OpenAPI document, which answers nothing.
+const NO_ANSWERS: LongAnswersConfig =
+    LongAnswersConfig { payload_max_bytes: 0, memory: 0, client_timeout: std::time::Duration::ZERO };
+
 /// Routes and address.
 #[derive(Debug, Clone)]
 pub struct HttpConfig {
@@ -52,6 +61,8 @@ pub struct HttpConfig {
     pub host: String,
     /// 0 takes a free one.
     pub port: u16,
+    /// Limits of long answers.
+    pub long_answers: LongAnswersConfig,
     ingest_public_url: Option<String>,
     window_minutes: u32,
 }
@@ -71,9 +82,11 @@ impl HttpConfig {
         let window_minutes = faults.read(values, &WINDOW_MINUTES, "5 to 10080", |text| {
             text.parse().ok().filter(|number| minutes.contains(number))
         });
+        let long_answers = LongAnswersConfig::check(values, faults);
         Some(Self {
             host: host?,
             port: port?,
+            long_answers: long_answers?,
             ingest_public_url: ingest_public_url?,
             window_minutes: window_minutes?,
         })
@@ -93,9 +106,11 @@ pub enum Tag {
 pub fn app(
     config: &Config,
     database: Arc<Database>,
+    tasks: TaskTracker,
     now: fn() -> DateTime<Utc>,
 ) -> impl Endpoint<Output = Response> + use<> {
-    let analytics = || service(analytics_api(&config.http, &database, now));
+    let answers = Arc::new(LongAnswers::new(config.http.long_answers, tasks));
+    let analytics = || service(analytics_api(&config.http, &database, &answers, now));
     let events_allow = if config.http.ingest_public_url.is_some() { "POST" } else { "" };
     let routes = Route::new()
         .nest_no_strip("/v1/analytics", analytics())
@@ -128,11 +143,14 @@ fn guarded(routes: Route, events_allow: &'static str) -> impl Endpoint<Output = 
 fn analytics_api(
     config: &HttpConfig,
     database: &Arc<Database>,
+    answers: &Arc<LongAnswers>,
     now: fn() -> DateTime<Utc>,
 ) -> (SummaryApi, EventsApi) {
+    let recent = RecentEventsHandler::new(database.clone(), answers.config.payload_max_bytes);
+    let summary = SummaryHandler::new(database.clone(), answers.budget.clone());
     (
-        SummaryApi::new(SummaryHandler::new(database.clone()), config.window_minutes, now),
-        EventsApi::new(RecentEventsHandler::new(database.clone()), config.ingest_public_url.clone()),
+        SummaryApi::new(summary, answers.clone(), config.window_minutes, now),
+        EventsApi::new(recent, answers.clone(), config.ingest_public_url.clone()),
     )
 }
 
@@ -143,8 +161,15 @@ fn service<T: OpenApi + 'static>(api: T) -> OpenApiService<T, ()> {
 
 fn whole_service() -> OpenApiService<(SummaryApi, EventsApi, HealthApi), ()> {
     let database = Arc::new(Database::new(&DatabaseConfig::nowhere()));
-    let config = HttpConfig { host: String::new(), port: 0, ingest_public_url: None, window_minutes: 60 };
-    let (summary, events) = analytics_api(&config, &database, crate::clock::now);
+    let config = HttpConfig {
+        host: String::new(),
+        port: 0,
+        long_answers: NO_ANSWERS,
+        ingest_public_url: None,
+        window_minutes: 60,
+    };
+    let answers = Arc::new(LongAnswers::new(NO_ANSWERS, TaskTracker::new()));
+    let (summary, events) = analytics_api(&config, &database, &answers, crate::clock::now);
     service((summary, events, HealthApi::new(database)))
 }
 

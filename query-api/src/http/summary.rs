@@ -1,6 +1,9 @@
 //! `GET /v1/analytics/metrics/summary`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
+use std::iter::Peekable;
+use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use poem::Request;
@@ -9,9 +12,12 @@ use poem_openapi::{Object, OpenApi};
 use serde::Serialize;
 
 use super::Tag;
-use super::answer::{Instant, Json};
+use super::answer::{Instant, Written};
 use super::error::ApiError;
+use super::long_answers::{IN_ONE_PIECE, LongAnswers, Piece, Source};
 use super::parameters::{Lenient, Parameter as _, Reference, Refusals, WindowMinutes, only};
+use crate::budget::Held;
+use crate::projections::failure::QueryFailure;
 use crate::queries::aggregation::Summary;
 use crate::queries::range::Window;
 use crate::queries::summary::{SummaryHandler, SummaryQuery};
@@ -42,21 +48,69 @@ pub struct IntervalDto {
     count: i64,
 }
 
-impl From<Summary> for SummaryDto {
+/// A summary as JSON, as long as there are types: what is written is free again.
+struct Pieces {
+    /// But for the types.
+    frame: SummaryDto,
+    types: Peekable<btree_map::IntoIter<String, i64>>,
+    held: Vec<Held>,
+    begun: bool,
+    done: bool,
+}
+
+impl From<Summary> for Pieces {
     fn from(summary: Summary) -> Self {
         let interval = |(bucket, count)| IntervalDto { bucket_start: Instant(bucket), count };
-        Self {
+        let frame = SummaryDto {
             window_start: Instant(summary.window.start()),
             window_end: Instant(summary.window.end()),
-            events_per_type: summary.per_type,
+            events_per_type: BTreeMap::new(),
             events_per_interval: summary.per_bucket.into_iter().map(interval).collect(),
+        };
+        let types = summary.per_type.into_iter().peekable();
+        Self { frame, types, held: summary.held, begun: false, done: false }
+    }
+}
+
+/// Where the types go in what is written without them.
+const NO_TYPES: &str = r#""eventsPerType":{"#;
+
+impl Source for Pieces {
+    async fn next(&mut self, _: Duration) -> Result<Option<Piece>, QueryFailure> {
+        if self.done {
+            return Ok(None);
         }
+        // Only a value's own `Serialize` and the writer can fail, and these do not.
+        let frame = serde_json::to_string(&self.frame).unwrap_or_default();
+        let (head, tail) = frame.split_at(frame.find(NO_TYPES).map_or(0, |at| at + NO_TYPES.len()));
+        let mut json = if self.begun { Vec::new() } else { head.as_bytes().to_vec() };
+        let mut comma = self.begun;
+        self.begun = true;
+        while let Some((event_type, events)) = self.types.next_if(|_| json.len() < IN_ONE_PIECE / 2) {
+            if comma {
+                json.push(b',');
+            }
+            comma = true;
+            serde_json::to_writer(&mut json, &event_type).unwrap_or_default();
+            json.extend_from_slice(format!(":{events}").as_bytes());
+        }
+        if self.types.peek().is_none() {
+            json.extend_from_slice(tail.as_bytes());
+            self.held.clear();
+            self.done = true;
+        }
+        Ok(Some(Piece { bytes: json, held: None }))
+    }
+
+    fn is_done(&self) -> bool {
+        self.done
     }
 }
 
 /// The route.
 pub struct SummaryApi {
     handler: SummaryHandler,
+    answers: Arc<LongAnswers>,
     default_minutes: u32,
     now: fn() -> DateTime<Utc>,
 }
@@ -64,8 +118,13 @@ pub struct SummaryApi {
 impl SummaryApi {
     /// `default_minutes` is the window without `windowMinutes`.
     #[must_use]
-    pub fn new(handler: SummaryHandler, default_minutes: u32, now: fn() -> DateTime<Utc>) -> Self {
-        Self { handler, default_minutes, now }
+    pub fn new(
+        handler: SummaryHandler,
+        answers: Arc<LongAnswers>,
+        default_minutes: u32,
+        now: fn() -> DateTime<Utc>,
+    ) -> Self {
+        Self { handler, answers, default_minutes, now }
     }
 }
 
@@ -87,7 +146,7 @@ impl SummaryApi {
         /// whole time may be left out: `2025-11-16T18:14:00Z`, `2025-11-16T13:14:00.5-05:00`, `2025-11-16T18:14`,
         /// `2025-11-16`. Digits beyond microseconds are cut.
         reference: Query<Option<Lenient<Reference>>>,
-    ) -> Result<Json<SummaryDto>, ApiError> {
+    ) -> Result<Written<SummaryDto>, ApiError> {
         only(request.original_uri().query(), &["windowMinutes", "reference"])?;
         let mut refusals = Refusals::default();
         let minutes = refusals
@@ -101,6 +160,7 @@ impl SummaryApi {
         }
         refusals.check()?;
         let Some(window) = window else { return Err(ApiError::Internal) };
-        Ok(Json(self.handler.handle(SummaryQuery { window }).await?.into()))
+        let summary = self.handler.handle(SummaryQuery { window }).await?;
+        Ok(Written::new(self.answers.send(Pieces::from(summary)).await?))
     }
 }

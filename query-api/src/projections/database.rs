@@ -7,7 +7,7 @@ use deadpool::Status;
 use deadpool::managed::PoolError;
 use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +56,7 @@ pub struct Database {
     answer_within: Duration,
     standing: Standing,
     suspicion: Notify,
+    long: Semaphore,
 }
 
 impl Database {
@@ -68,6 +69,7 @@ impl Database {
             answer_within: PATIENCE + config.statement_timeout + Duration::from_secs(1),
             standing: Standing::default(),
             suspicion: Notify::new(),
+            long: Semaphore::new((config.pool_size / 2).max(1)),
         }
     }
 
@@ -124,6 +126,22 @@ impl Database {
             }
         }
         Err(QueryFailure::Away(ENDS_ALL.to_owned()))
+    }
+
+    /// As [`Self::statement`] within the time of an answer, for what is part of a long one: at most half of the connections
+    /// do that, so that the other half is there for others.
+    ///
+    /// # Errors
+    /// As those of `statement`; busy if none is free in time.
+    pub async fn long_statement<T>(
+        &self,
+        ask: impl Fn(&mut PgConnection) -> BoxFuture<'_, Result<T, QueryFailure>>,
+    ) -> Result<T, QueryFailure> {
+        let _turn = match timeout(self.answer_within, self.long.acquire()).await {
+            Ok(Ok(turn)) => turn,
+            _ => return Err(QueryFailure::Busy),
+        };
+        self.answer(self.statement(ask)).await
     }
 
     /// Connections that were idle may have died with their server, all of them: the first thing that they are asked

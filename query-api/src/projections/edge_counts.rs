@@ -1,9 +1,9 @@
 //! The ragged ends of a window: the part of a minute before its first whole one and after its last.
 
+use futures_util::{Stream, TryStreamExt as _};
 use sqlx::PgConnection;
 
 use super::failure::QueryFailure;
-use crate::metrics;
 use crate::queries::range::Window;
 
 /// Events of one type.
@@ -19,12 +19,10 @@ pub struct EdgeCount {
 ///
 /// # Errors
 /// PostgreSQL is away or too slow.
-pub async fn read(connection: &mut PgConnection, edge: Window) -> Result<Vec<EdgeCount>, QueryFailure> {
-    let rows: Vec<EdgeCount> = sqlx::query_as(include_str!("edge_counts.sql"))
-        .bind(edge.start())
-        .bind(edge.end())
-        .fetch_all(connection)
-        .await?;
-    metrics::rows_read("edge_counts", rows.len());
-    Ok(rows)
+pub fn read(
+    connection: &mut PgConnection,
+    edge: Window,
+) -> impl Stream<Item = Result<EdgeCount, QueryFailure>> {
+    let rows = sqlx::query_as(include_str!("edge_counts.sql")).bind(edge.start()).bind(edge.end());
+    rows.fetch(connection).err_into()
 }

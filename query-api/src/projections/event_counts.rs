@@ -1,10 +1,10 @@
 //! Whole minutes and hours, counted when the events were written.
 
 use chrono::{DateTime, Utc};
+use futures_util::{Stream, TryStreamExt as _};
 use sqlx::PgConnection;
 
 use super::failure::QueryFailure;
-use crate::metrics;
 use crate::queries::range::{BucketWidth, WholeMinutes};
 
 /// Events of one type in one bucket.
@@ -22,19 +22,17 @@ pub struct BucketCount {
 ///
 /// # Errors
 /// PostgreSQL is away or too slow.
-pub async fn read(
+pub fn read(
     connection: &mut PgConnection,
     minutes: &WholeMinutes,
     width: BucketWidth,
-) -> Result<Vec<BucketCount>, QueryFailure> {
-    let rows: Vec<BucketCount> = sqlx::query_as(include_str!("event_counts.sql"))
+) -> impl Stream<Item = Result<BucketCount, QueryFailure>> {
+    sqlx::query_as(include_str!("event_counts.sql"))
         .bind(minutes.start)
         .bind(minutes.end)
         .bind(width.minutes())
         .bind(width.bucket_of(minutes.start))
-        .bind(&minutes.cut_hours)
-        .fetch_all(connection)
-        .await?;
-    metrics::rows_read("event_counts", rows.len());
-    Ok(rows)
+        .bind(minutes.cut_hours.clone())
+        .fetch(connection)
+        .err_into()
 }

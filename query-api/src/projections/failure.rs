@@ -11,6 +11,9 @@ pub enum QueryFailure {
     /// All connections were busy for as long as a request waits.
     #[error("all connections to PostgreSQL are busy")]
     Busy,
+    /// The memory for long answers is in use.
+    #[error("all memory for long answers is in use")]
+    NoRoom,
     /// The statement ran into `statement_timeout`.
     #[error("PostgreSQL did not finish within the statement time-out")]
     TooSlow,
@@ -32,6 +35,21 @@ impl From<sqlx::Error> for QueryFailure {
                 _ => Self::Defect(error),
             },
             other => Self::Defect(other),
+        }
+    }
+}
+
+impl QueryFailure {
+    /// Whether it may be for a text that PostgreSQL takes too long for, or that is longer than it can make (1 GiB).
+    #[must_use]
+    pub fn may_be_length(&self) -> bool {
+        match self {
+            Self::TooSlow => true,
+            Self::Defect(fault) => fault
+                .as_database_error()
+                .and_then(sqlx::error::DatabaseError::code)
+                .is_some_and(|code| code == "54000"),
+            _ => false,
         }
     }
 }

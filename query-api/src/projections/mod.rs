@@ -5,6 +5,7 @@ pub mod snapshot;
 pub mod event_counts;
 pub mod edge_counts;
 pub mod events;
+pub mod payloads;
 pub mod privileges;
 pub mod connection;
 pub mod pool;

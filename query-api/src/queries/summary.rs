@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::aggregation::{EventAggregationService, Summary};
 use super::range::Window;
+use crate::budget::Budget;
 use crate::projections::database::Database;
 use crate::projections::failure::QueryFailure;
 
@@ -17,13 +18,14 @@ pub struct SummaryQuery {
 /// Answers [`SummaryQuery`].
 pub struct SummaryHandler {
     database: Arc<Database>,
+    budget: Arc<Budget>,
 }
 
 impl SummaryHandler {
-    /// Reads from this database.
+    /// Reads from this database; many types take their memory from the budget.
     #[must_use]
-    pub fn new(database: Arc<Database>) -> Self {
-        Self { database }
+    pub fn new(database: Arc<Database>, budget: Arc<Budget>) -> Self {
+        Self { database, budget }
     }
 
     /// Exact at any table size.
@@ -33,7 +35,8 @@ impl SummaryHandler {
     pub async fn handle(&self, query: SummaryQuery) -> Result<Summary, QueryFailure> {
         let work = async {
             let mut snapshot = self.database.snapshot().await?;
-            let summary = EventAggregationService::summarize(snapshot.connection()?, query.window).await?;
+            let connection = snapshot.connection()?;
+            let summary = EventAggregationService::summarize(connection, query.window, &self.budget).await?;
             snapshot.finish().await?;
             Ok(summary)
         };

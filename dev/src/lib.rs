@@ -7,6 +7,7 @@ pub mod topics;
 pub mod produce;
 pub mod poison;
 pub mod database;
+pub mod pooler;
 pub mod usage;
 pub mod processes;
 pub mod http;

@@ -139,6 +139,17 @@ pub async fn run_once(binary: &str, verb: &str, settings: &Settings) -> Result<(
     Ok(())
 }
 
+/// How a verb ended, and what it said.
+///
+/// # Errors
+/// It cannot be run, or takes longer than a minute.
+pub async fn verdict(binary: &str, verb: &str, settings: &Settings) -> Result<(i32, String)> {
+    let output = timeout(START, command(binary, verb, settings)?.output()).await;
+    let output = output.with_context(|| format!("{binary} {verb} does not end"))??;
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    Ok((output.status.code().context("ended by a signal")?, said))
+}
+
 impl Process {
     /// Starts a process that will listen on this port; it is not waited for.
     ///

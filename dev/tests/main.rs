@@ -11,6 +11,7 @@ mod drain;
 mod http_commands;
 mod read_models_agree;
 mod reader_cannot_write;
+mod poolers;
 mod oracle;
 mod faults_oracle;
 

@@ -18,10 +18,12 @@ pub mod config;
 pub mod fail_point;
 pub mod health;
 pub mod metrics;
+pub mod postgres_session;
 pub mod problem;
 #[cfg(test)]
 mod model;
 mod run;
+pub mod screen;
 pub mod shutdown;
 pub mod telemetry;
 

@@ -26,7 +26,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  stopped by SIGTERM or SIGINT, or printed what was asked
   1  stopped by a fault
-  2  wrong settings or usage, or a database role that may write";
+  2  wrong settings or usage, or a database role that may write
+  3  check found something wrong";
 
 /// Everything the process can be told.
 #[derive(Debug, Clone)]
@@ -87,6 +88,7 @@ pub fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Answers questions about analytics events over HTTP, from PostgreSQL, with a role that can only read")
         .subcommand(Command::new("serve").about("Answer requests until SIGTERM or SIGINT (the default)"))
+        .subcommand(Command::new("check").about("Connect to PostgreSQL and say what is wrong and what to do"))
         .subcommand(Command::new("openapi").about("Print the OpenAPI document and end"))
         .args(settings.iter().filter_map(Setting::arg))
         .next_line_help(true)

@@ -6,6 +6,8 @@ pub mod http;
 pub mod queries;
 pub mod projections;
 
+pub mod check;
+pub mod screen;
 pub mod settings;
 pub mod faults;
 pub mod config;
@@ -14,6 +16,7 @@ pub mod budget;
 pub mod telemetry;
 pub mod metrics;
 pub mod health;
+pub mod postgres_session;
 pub mod problem;
 pub mod shutdown;
 

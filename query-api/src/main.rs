@@ -1,17 +1,20 @@
-//! The command line: `query-api [serve]` and `query-api openapi`.
+//! The command line: `query-api [serve]`, `query-api check` and `query-api openapi`.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line talks to people")]
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use query_api::config::{self, Config};
 use query_api::projections::database::RoleMayWrite;
-use query_api::{http, run, shutdown, telemetry};
+use query_api::{check, http, run, shutdown, telemetry};
 use tokio_util::sync::CancellationToken;
 
 /// Stopped by a fault.
 const FAULT: u8 = 1;
 /// Wrong settings or usage.
 const WRONG_SETTINGS: u8 = 2;
+/// `check` found something wrong.
+const WRONG: u8 = 3;
 
 fn main() -> ExitCode {
     // Wrong usage ends here, with clap's exit code 2.
@@ -27,6 +30,16 @@ fn main() -> ExitCode {
         }
     };
     telemetry::start(&config.telemetry);
+    if matches.subcommand_name() == Some("check") {
+        return match on_runtime(Duration::from_secs(1), async { Ok(check::check(&config).await) }) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::from(WRONG),
+            Err(fault) => {
+                eprintln!("query-api cannot start: {fault}");
+                ExitCode::from(FAULT)
+            }
+        };
+    }
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
@@ -50,14 +63,17 @@ fn print_openapi() -> ExitCode {
 }
 
 fn serve(config: Config) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let limit = config.drain_timeout;
-    let outcome = runtime.block_on(async {
+    on_runtime(config.drain_timeout.min(Duration::from_secs(1)), async {
         let stop = CancellationToken::new();
         shutdown::on_signal(stop.clone())?;
         run(config, stop).await
-    });
+    })
+}
+
+fn on_runtime<T>(limit: Duration, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(work);
     // A name look-up or a half-open connection must not hold the process.
-    runtime.shutdown_timeout(limit.min(std::time::Duration::from_secs(1)));
+    runtime.shutdown_timeout(limit);
     outcome
 }

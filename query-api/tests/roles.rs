@@ -75,11 +75,13 @@ async fn a_database_that_is_not_migrated_is_waited_for(pool: PgPool) {
     let owner = (*pool.connect_options()).clone();
     // The group role may not exist on this server yet, so the owner steps down once it does.
     let service = Service::with(DatabaseConfig { steps_down: true, ..database(owner) }, &[]).await;
+    let name: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&pool).await.unwrap();
     for path in ["/health", "/health/ready"] {
         let answer = service.get(path).await;
         assert_eq!(answer.status(), 503);
-        let expected =
-            r#"{"status":"DOWN","reason":"the database is not migrated: run `ingest-worker migrate`"}"#;
+        let expected = format!(
+            r#"{{"status":"DOWN","reason":"database {name} is not migrated, its schema public has none of our tables: run `ingest-worker migrate`, or name the database that is migrated"}}"#
+        );
         assert_eq!(answer.text().await.unwrap(), expected);
     }
     let problem = service.problem(Method::GET, "/v1/analytics/metrics/summary", 503).await;

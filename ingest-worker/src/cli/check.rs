@@ -4,35 +4,11 @@ mod postgres;
 mod kafka;
 
 use crate::config::Config;
-
-/// What was found so far; each line is printed as it is found.
-pub(super) struct Screen {
-    wrong: usize,
-}
-
-impl Screen {
-    fn title(&self, name: &str, target: &str) {
-        println!("\n{name}  {target}");
-    }
-
-    fn ok(&self, sentence: &str) {
-        println!("  ok       {sentence}");
-    }
-
-    fn warn(&self, sentence: &str, remedy: &str) {
-        println!("  warning  {sentence}\n           {remedy}");
-    }
-
-    fn wrong(&mut self, sentence: &str, remedy: &str) {
-        self.wrong += 1;
-        println!("  WRONG    {sentence}\n           {remedy}");
-    }
-}
+use crate::screen::Screen;
 
 /// Whether everything is well, warnings aside.
 pub(super) async fn check(config: &Config) -> anyhow::Result<bool> {
-    let mut screen = Screen { wrong: 0 };
-    println!("ingest-worker {}", env!("CARGO_PKG_VERSION"));
+    let mut screen = Screen::of("ingest-worker", env!("CARGO_PKG_VERSION"));
     for warning in &config.warnings {
         screen.warn(warning, "see ingest-worker --help");
     }
@@ -43,11 +19,5 @@ pub(super) async fn check(config: &Config) -> anyhow::Result<bool> {
         kafka::check(&kafka, &mut screen);
         screen
     });
-    let screen = screen.await?;
-    match screen.wrong {
-        0 => println!("\nNothing is wrong."),
-        1 => println!("\n1 thing is wrong."),
-        n => println!("\n{n} things are wrong."),
-    }
-    Ok(screen.wrong == 0)
+    Ok(screen.await?.end())
 }

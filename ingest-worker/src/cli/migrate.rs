@@ -10,9 +10,10 @@ use crate::write::DatabaseSettings;
 /// The schema that this release was built with.
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
 
-/// A migration may take its time; waiting for somebody's lock may not.
+/// A migration may take its time; waiting for somebody's lock may not. What it makes belongs to the role that ALTER ROLE or
+/// ALTER DATABASE give the login, if they do.
 const SESSION: &str = "\
-    SET application_name = 'ingest-worker migrate'; SET statement_timeout = 0; \
+    RESET ROLE; SET application_name = 'ingest-worker migrate'; SET statement_timeout = 0; \
     SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '60s'";
 
 /// What was done.
@@ -75,16 +76,22 @@ pub(super) async fn is_foreign(connection: &mut PgConnection) -> Result<bool, sq
 /// Makes or updates the tables, grants privileges, and makes the partitions for this month and the next.
 pub(super) async fn apply(database: &DatabaseSettings) -> anyhow::Result<Migrated> {
     let target = database.target();
-    let connection = database.connect().await;
-    let mut connection =
-        connection.map_err(|fault| anyhow!("cannot connect to {target}: {}", sentence(&fault)))?;
+    let inspected = database.inspect().await;
+    let (mut connection, _, found) =
+        inspected.map_err(|fault| anyhow!("cannot connect to {target}: {}", sentence(&fault)))?;
+    if found.lacks_public() {
+        bail!("{target} has no schema public, where the tables are made: run CREATE SCHEMA public");
+    }
     connection.execute(SESSION).await?;
     // One process at a time, from the first look to the last grant; released when the session ends.
     connection
         .execute("SELECT pg_advisory_lock(hashtextextended('analytics migrate', 0))")
         .await
         .context("another migrate is still at work on this database after a minute")?;
-    if is_foreign(&mut connection).await? {
+    if is_foreign(&mut connection)
+        .await
+        .with_context(|| format!("cannot look into schema public of {target}"))?
+    {
         bail!(
             "{target} has a table analytics_events that is not ours, probably the original service's: use another \
              database (ANALYTICS_POSTGRES_DB)"

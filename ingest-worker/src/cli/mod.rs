@@ -13,10 +13,12 @@ use std::time::Duration;
 
 use clap::builder::Resettable;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use sqlx::Executor as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigArgs};
 use crate::normalize::Rules;
+use crate::postgres_session::Unsuitable;
 use crate::write::rule_identities;
 use crate::{shutdown, telemetry};
 
@@ -99,6 +101,7 @@ pub fn main() -> ExitCode {
             println!("{migrated}");
             if accept_rules {
                 let mut connection = config.database.connect().await?;
+                connection.execute("RESET ROLE").await?; // As whom the tables were made.
                 rule_identities::accept(&mut connection, &Rules::built_in()?.identities()).await?;
                 println!("the identities of this release's rules are accepted");
             }
@@ -166,6 +169,9 @@ fn on_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
 
 /// PostgreSQL's own sentence and code, without the place in its source that `sqlx` adds.
 fn sentence(error: &sqlx::Error) -> String {
+    if let Some(unsuitable) = Unsuitable::of(error) {
+        return unsuitable.to_string();
+    }
     match error.as_database_error() {
         Some(database) => format!("{} ({})", database.message(), database.code().unwrap_or_default()),
         None => error.to_string(),

@@ -1,13 +1,14 @@
 use std::{fmt, io, str::FromStr as _, time::Duration};
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, Executor as _, PgConnection,
+    ConnectOptions as _, PgConnection,
     postgres::{PgConnectOptions, PgSslMode},
 };
 
 use super::failure::{Statement, WriteFailure, needs_a_person};
-use super::nodelay;
+use super::{nodelay, session};
 use crate::config::{Faults, Secret};
+use crate::postgres_session::{self, BRIEFLY, Server, THOROUGHLY};
 use crate::telemetry::Throttle;
 
 /// How long a connection may take, the settings of its session included.
@@ -15,14 +16,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A connection that is refused for its settings is worth a line this often.
 static REFUSED_LINE: Throttle = Throttle::new(Duration::from_secs(30));
-
-/// What every session of ours is set to. Lock and compare needs a statement that waited to see what it waited for, whatever
-/// isolation the database has by default. Keep-alives free the locks of a host that vanished; a frozen process is ended
-/// by `pg_terminate_backend`.
-const SESSION: &str = "\
-    SET search_path = public; SET client_min_messages = 'warning'; SET TimeZone = 'UTC'; SET lock_timeout = '10s'; SET statement_timeout = '60s'; \
-    SET idle_in_transaction_session_timeout = '30s'; SET default_transaction_isolation = 'read committed'; \
-    SET tcp_keepalives_idle = 60; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 6";
 
 /// Where PostgreSQL is.
 #[derive(clap::Args)]
@@ -144,48 +137,60 @@ impl DatabaseSettings {
         format!("{}@{}:{}/{database}", options.get_username(), options.get_host(), options.get_port())
     }
 
-    /// One long-lived connection, its session set, for whoever writes. A refusal for which a person must act is a line.
+    /// One long-lived connection for whoever writes, its session set and proven to be ours alone. A refusal for which a
+    /// person must act is a line.
     ///
     /// # Errors
     /// As [`WriteFailure`] says.
     pub async fn session(&self) -> Result<PgConnection, WriteFailure> {
-        let connection = self.connect().await;
-        connection.map_err(|error| {
+        let inspected = self.inspect_with(BRIEFLY).await;
+        let seen =
+            inspected.and_then(|(connection, _, found)| Ok(found.sees_tables().map(|()| connection)?));
+        seen.map_err(|error| {
             if needs_a_person(&error)
                 && let Some(suppressed) = REFUSED_LINE.pass()
             {
                 let target = self.target();
-                tracing::error!(%error, target, suppressed, "PostgreSQL lets nobody in with these settings");
+                tracing::error!(%error, target, suppressed, "PostgreSQL cannot be used with these settings");
             }
             WriteFailure::of(Statement::Connect, &error)
         })
     }
 
-    /// The same, with PostgreSQL's own error.
+    /// The same for the command line: the tables need not be there, and the error is PostgreSQL's own.
     ///
     /// # Errors
     /// As PostgreSQL says; an I/O error after ten seconds, or if this server takes no writes: the caller tries again.
     pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
-        match tokio::time::timeout(CONNECT_TIMEOUT, self.open()).await {
-            Ok(connection) => connection,
+        self.inspect().await.map(|(connection, ..)| connection)
+    }
+
+    /// The same, with what was found out on the way.
+    ///
+    /// # Errors
+    /// As [`DatabaseSettings::connect`].
+    pub async fn inspect(&self) -> Result<(PgConnection, Server, session::Found), sqlx::Error> {
+        self.inspect_with(THOROUGHLY).await
+    }
+
+    async fn inspect_with(
+        &self,
+        holders: usize,
+    ) -> Result<(PgConnection, Server, session::Found), sqlx::Error> {
+        match tokio::time::timeout(CONNECT_TIMEOUT, self.open(holders)).await {
+            Ok(inspected) => inspected,
             Err(_) => {
                 Err(io_error(io::ErrorKind::TimedOut, "no connection to PostgreSQL within ten seconds"))
             }
         }
     }
 
-    async fn open(&self) -> Result<PgConnection, sqlx::Error> {
-        let mut connection = PgConnection::connect_with(&self.options).await?;
+    async fn open(&self, holders: usize) -> Result<(PgConnection, Server, session::Found), sqlx::Error> {
+        let mut connection = postgres_session::connect(&self.options).await?;
         nodelay::on_all_sockets();
-        connection.execute(SESSION).await?;
-        let read_only = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean";
-        if sqlx::query_scalar(read_only).fetch_one(&mut connection).await? {
-            return Err(io_error(
-                io::ErrorKind::ReadOnlyFilesystem,
-                "this PostgreSQL takes no writes: a standby, or default_transaction_read_only is on",
-            ));
-        }
-        Ok(connection)
+        let server = postgres_session::verify(&mut connection, &self.options, holders).await?;
+        let found = session::begin(&mut connection).await?;
+        Ok((connection, server, found))
     }
 }
 

@@ -1,6 +1,8 @@
 use sqlx::postgres::PgDatabaseError;
 use uuid::Uuid;
 
+use crate::postgres_session::Unsuitable;
+
 /// The step of the transaction that failed. What an SQLSTATE means depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statement {
@@ -68,7 +70,7 @@ impl WriteFailure {
             "25006" | "25P03" | "25P04" | "55P03" => Self::Unavailable(message),
             code if is_outage(class(code)) => Self::Unavailable(message),
             "42P01" | "42703" | "42883" => Self::Defect(format!(
-                "{message}: the tables are not those of this release, run `ingest-worker migrate`"
+                "{message}, looked for in schema public: the tables are not those of this release, run `ingest-worker migrate`"
             )),
             _ => Self::Defect(message),
         }
@@ -86,6 +88,9 @@ impl WriteFailure {
 
 /// Why there is no connection, for people.
 fn refusal(error: &sqlx::Error) -> String {
+    if let Some(unsuitable) = Unsuitable::of(error) {
+        return format!("it cannot be used as it is: {unsuitable}");
+    }
     let Some(database) = error.as_database_error() else { return error.to_string() };
     let (message, code) = (database.message(), database.code().unwrap_or_default());
     if needs_a_person(error) {

@@ -2,6 +2,7 @@
 //! connection; who opens and commits the transaction is `commands`.
 
 mod connect;
+mod session;
 mod nodelay;
 mod failure;
 mod deadline;
@@ -24,3 +25,4 @@ pub use copy_row::CopyBuffer;
 pub use deadline::{ANSWER, within};
 pub use failure::{Statement, WriteFailure};
 pub use partitions::keep_partitions_ahead;
+pub use session::Found as SessionFound;

@@ -114,9 +114,10 @@ impl poem::error::ResponseError for ApiError {
 impl From<QueryFailure> for ApiError {
     fn from(failure: QueryFailure) -> Self {
         match failure {
-            QueryFailure::Away(_) | QueryFailure::Busy | QueryFailure::NoRoom => {
-                Self::Unavailable(failure.to_string())
-            }
+            QueryFailure::Away(_)
+            | QueryFailure::NotMigrated(_)
+            | QueryFailure::Busy
+            | QueryFailure::NoRoom => Self::Unavailable(failure.to_string()),
             QueryFailure::TooSlow => Self::TooSlow(failure.to_string()),
             QueryFailure::Defect(fault) => {
                 tracing::error!("a query failed by our own fault: {fault}");

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection};
+use tokio::time::timeout;
 
 use super::pool::Forgotten;
 use super::privileges::{self, Privileges};
 use crate::faults::{DURATION, Faults, duration};
+use crate::postgres_session::{self, Server, verify};
 use crate::settings::{Setting, Values};
 
 const READ_DATABASE_URL: Setting = Setting::new("ANALYTICS_READ_DATABASE_URL", "URL", "")
@@ -48,6 +50,14 @@ pub const SETTINGS: &[Setting] = &[
     STATEMENT_TIMEOUT,
     POOL_SIZE,
 ];
+
+/// Besides what all sessions are set to. The bounds of a summary are parameters and differ each time: a generic plan would
+/// guess. A lock is waited for as long as a statement may take.
+const SESSION: &str = "\
+    SET plan_cache_mode = force_custom_plan; SET default_transaction_read_only = on; SET lock_timeout = 0; \
+    SET idle_in_transaction_session_timeout = '5min'";
+/// How long several connections may take.
+const PROOF: Duration = Duration::from_secs(10);
 
 /// How to reach PostgreSQL.
 #[derive(Clone)]
@@ -170,39 +180,58 @@ impl Session {
         }
     }
 
-    /// Role and limits of a new connection.
+    /// Connects and sets the session up.
     ///
     /// # Errors
     /// PostgreSQL is away.
-    ///
-    /// The bounds of a summary are parameters and differ each time: a generic plan would guess.
-    pub async fn prepare(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
+    pub async fn open(&self) -> sqlx::Result<PgConnection> {
+        let mut connection = postgres_session::connect(&self.connect).await?;
+        self.prepare(&mut connection).await?;
+        Ok(connection)
+    }
+
+    /// Role and limits of a new connection.
+    async fn prepare(&self, connection: &mut PgConnection) -> sqlx::Result<()> {
+        let timeout = self.statement_timeout.as_millis();
+        let all = postgres_session::SETTINGS;
+        let settings = format!("{all}; {SESSION}; SET statement_timeout = '{timeout}ms'");
+        connection.execute(AssertSqlSafe(settings)).await?;
         if self.steps_down
             && let Err(fault) = connection.execute("SET ROLE analytics_reader").await
             && !may_not_step_down(&fault)
         {
             return Err(fault);
         }
-        sqlx::query(
-            "SELECT set_config('statement_timeout', $1, false), set_config('plan_cache_mode', 'force_custom_plan', false), \
-             set_config('default_transaction_read_only', 'on', false)",
-        )
-        .bind(format!("{}ms", self.statement_timeout.as_millis()))
-        .execute(connection)
-        .await?;
         Ok(())
     }
 
-    /// What the role in effect may do, asked on a connection of its own.
+    /// What PostgreSQL is, and what the role in effect may do there, asked on a connection of its own. Each step takes as
+    /// long as `patience` at most, but for the proof by `holders` more connections that the session is ours alone.
     ///
     /// # Errors
-    /// PostgreSQL is away.
-    pub async fn privileges(&self) -> sqlx::Result<Privileges> {
-        let mut connection = self.connect.connect().await?;
-        self.prepare(&mut connection).await?;
-        let privileges = privileges::read(&mut connection).await?;
-        connection.close().await?;
-        Ok(privileges)
+    /// PostgreSQL is away, or unsuitable.
+    pub async fn inspect(&self, patience: Duration, holders: usize) -> sqlx::Result<(Server, Privileges)> {
+        let no_answer = |_| {
+            let sentence = format!("no answer within {} s", patience.as_secs());
+            sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, sentence))
+        };
+        let connecting = timeout(patience, postgres_session::connect(&self.connect));
+        let mut connection = connecting.await.map_err(no_answer)??;
+        let proving = timeout(PROOF, verify(&mut connection, &self.connect, holders));
+        let server = proving.await.map_err(no_answer)??;
+        let asking = timeout(patience, async {
+            self.prepare(&mut connection).await?;
+            privileges::read(&mut connection).await
+        });
+        let privileges = asking.await.map_err(no_answer)??;
+        drop(timeout(patience, connection.close()).await); // Whether it ends in order does not matter.
+        Ok((server, privileges))
+    }
+
+    /// Its name; without one, PostgreSQL takes the login's.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        self.connect.get_database().unwrap_or(self.connect.get_username())
     }
 
     /// For people: never with the login.

@@ -12,12 +12,13 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{DatabaseConfig, Session};
-use super::failure::{NOT_MIGRATED, QueryFailure, sentence};
+use super::failure::{QueryFailure, sentence};
 use super::pool::{Lent, Pool, is_alive, is_passing, pool, tidy};
-use super::privileges;
+use super::privileges::{self, MIGRATE, Privileges};
 use super::snapshot::Snapshot;
 use super::standing::Standing;
 use crate::metrics;
+use crate::postgres_session::{BRIEFLY, THOROUGHLY, Unsuitable};
 
 /// How long a request waits for a connection, and a look at PostgreSQL for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -31,16 +32,31 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Even a new one.
 const ENDS_ALL: &str = "PostgreSQL ends each connection at once";
 
-/// The role in effect may write to tables of ours, so this process refuses to serve.
+/// The role in effect may write to what is ours, so this process refuses to serve.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "the role {role} may write to {} and this process must not be able to: give it a login that is a member of \
-     analytics_reader and of nothing else (ANALYTICS_READ_DATABASE_URL), or make its login a member of analytics_reader",
-    some_of(tables)
-)]
+#[error("{}: {}", self.found(), Self::REMEDY)]
 pub struct RoleMayWrite {
     role: String,
     tables: Vec<String>,
+}
+
+impl RoleMayWrite {
+    /// What to do.
+    pub const REMEDY: &str = "give it a login that is a member of analytics_reader and of nothing else \
+         (ANALYTICS_READ_DATABASE_URL), or make its login a member of analytics_reader";
+
+    /// By what it may write.
+    #[must_use]
+    pub fn new(privileges: Privileges) -> Self {
+        Self { role: privileges.role, tables: privileges.may_write }
+    }
+
+    /// Who may write to what.
+    #[must_use]
+    pub fn found(&self) -> String {
+        let (role, tables) = (&self.role, some_of(&self.tables));
+        format!("the role {role} may write to {tables} and this process must not be able to")
+    }
 }
 
 /// Partitions can be many: the first five.
@@ -83,10 +99,23 @@ impl Database {
         work: impl Future<Output = Result<T, QueryFailure>>,
     ) -> Result<T, QueryFailure> {
         let bounded = timeout(self.answer_within, work).await;
-        if matches!(bounded, Err(_) | Ok(Err(QueryFailure::Away(_) | QueryFailure::Busy))) {
+        use QueryFailure::{Away, Busy, NotMigrated};
+        if matches!(bounded, Err(_) | Ok(Err(Away(_) | Busy | NotMigrated(_)))) {
             self.suspicion.notify_one();
         }
-        bounded.unwrap_or(Err(QueryFailure::TooSlow))
+        bounded.unwrap_or(Err(QueryFailure::TooSlow)).map_err(|failure| match failure {
+            NotMigrated(sentence) => NotMigrated(self.looked_for(&sentence)),
+            other => other,
+        })
+    }
+
+    /// Where something was looked for that is not there.
+    fn looked_for(&self, sentence: &str) -> String {
+        let session = self.pool.manager();
+        let (database, place) = (session.database(), session.place());
+        format!(
+            "{sentence} in schema public of database {database} at {place}: it is not migrated, {MIGRATE}"
+        )
     }
 
     /// A read-only transaction.
@@ -186,14 +215,15 @@ impl Database {
         match asked.await {
             Ok(privileges) if !privileges.may_write.is_empty() => {
                 self.suspicion.notify_one();
-                Some(RoleMayWrite { role: privileges.role, tables: privileges.may_write }.to_string())
+                Some(RoleMayWrite::new(privileges).to_string())
             }
             Ok(_) => None,
             Err(failure) => Some(failure.to_string()),
         }
     }
 
-    /// Looks at PostgreSQL when a request met trouble, and every second until it serves.
+    /// Looks at PostgreSQL when a request met trouble, every second until it serves, and every minute whether somebody
+    /// has put a pooler in between.
     ///
     /// # Errors
     /// The role in effect may write.
@@ -209,9 +239,28 @@ impl Database {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = next => serving = self.look().await?,
-                () = sleep(TIDY_EVERY) => tidy(&self.pool),
+                () = sleep(TIDY_EVERY) => {
+                    tidy(&self.pool);
+                    serving = serving && self.still_suits().await;
+                }
             }
         }
+    }
+
+    /// Only a PostgreSQL that will not do is believed: one connection more that is not had says nothing of the others.
+    async fn still_suits(&self) -> bool {
+        let seen = self.pool.manager().inspect(PATIENCE, BRIEFLY).await;
+        let unsuitable = seen.as_ref().err().and_then(Unsuitable::of);
+        if let Some(unsuitable) = unsuitable {
+            self.is_unsuitable(unsuitable);
+        }
+        unsuitable.is_none()
+    }
+
+    fn is_unsuitable(&self, unsuitable: &Unsuitable) {
+        self.standing.is_out(format!("PostgreSQL at {}: {unsuitable}", self.pool.manager().place()));
+        // Some may have come by the same way.
+        self.pool.retain(|_, _| false);
     }
 
     /// Makes a connection of its own, not of the pool, all of whose may be busy.
@@ -220,38 +269,33 @@ impl Database {
     /// The role in effect may write.
     pub async fn look(&self) -> Result<bool, RoleMayWrite> {
         let session = self.pool.manager();
-        let seen = timeout(PATIENCE, session.privileges()).await;
-        let privileges = match seen {
-            Ok(Ok(privileges)) => privileges,
+        let privileges = match session.inspect(PATIENCE, THOROUGHLY).await {
+            Ok((_, privileges)) => privileges,
             // No connection left for us, but the pool has its own.
-            Ok(Err(sqlx::Error::Database(fault)))
+            Err(sqlx::Error::Database(fault))
                 if fault.code().is_some_and(|c| c == "53300") && self.pool.status().size > 0 =>
             {
                 return Ok(true);
             }
-            Ok(Err(fault)) => {
-                self.standing.is_out(format!("PostgreSQL at {}: {}", session.place(), sentence(&fault)));
-                return Ok(false);
-            }
-            Err(_) => {
-                self.standing.is_out(format!("PostgreSQL at {}: no answer within 2 s", session.place()));
+            Err(fault) => {
+                match Unsuitable::of(&fault) {
+                    Some(unsuitable) => self.is_unsuitable(unsuitable),
+                    None => self.standing.is_out(format!(
+                        "PostgreSQL at {}: {}",
+                        session.place(),
+                        sentence(&fault)
+                    )),
+                }
                 return Ok(false);
             }
         };
-        if privileges.not_migrated {
-            self.standing.is_out(NOT_MIGRATED.to_owned());
-            return Ok(false);
-        }
         if !privileges.may_write.is_empty() {
-            let refusal = RoleMayWrite { role: privileges.role, tables: privileges.may_write };
+            let refusal = RoleMayWrite::new(privileges);
             self.standing.closes(refusal.to_string());
             return Err(refusal);
         }
-        if !privileges.may_not_read.is_empty() {
-            let (role, tables) = (privileges.role, privileges.may_not_read.join(", "));
-            self.standing.is_out(format!(
-                "the role {role} may not read {tables}: make it a member of analytics_reader"
-            ));
+        if let Err(not_readable) = privileges.readable() {
+            self.standing.is_out(not_readable.to_string());
             return Ok(false);
         }
         self.standing.serves();

@@ -2,12 +2,17 @@
 
 use std::borrow::Cow;
 
+use crate::postgres_session::Unsuitable;
+
 /// A question that PostgreSQL did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryFailure {
-    /// PostgreSQL cannot be reached, or is starting, stopping, full or not migrated: later it may answer.
+    /// PostgreSQL cannot be reached, or is starting, stopping or full: later it may answer.
     #[error("{0}")]
     Away(String),
+    /// PostgreSQL's words about a table or column that it does not find.
+    #[error("{0}")]
+    NotMigrated(String),
     /// All connections were busy for as long as a request waits.
     #[error("all connections to PostgreSQL are busy")]
     Busy,
@@ -24,13 +29,14 @@ pub enum QueryFailure {
 
 impl From<sqlx::Error> for QueryFailure {
     fn from(error: sqlx::Error) -> Self {
-        use sqlx::Error::{Database, Io, Protocol, Tls, WorkerCrashed};
+        use sqlx::Error::{Configuration, Database, Io, Protocol, Tls, WorkerCrashed};
         match error {
             Io(_) | Tls(_) | Protocol(_) | WorkerCrashed => Self::Away(sentence(&error)),
+            Configuration(_) if Unsuitable::of(&error).is_some() => Self::Away(sentence(&error)),
             Database(ref database) => match database.code().unwrap_or(Cow::Borrowed("")).as_ref() {
                 "57014" => Self::TooSlow,
                 // Undefined table, column or schema: not migrated yet, or not by a release that fits.
-                "42P01" | "42703" | "3F000" => Self::Away(NOT_MIGRATED.to_owned()),
+                "42P01" | "42703" | "3F000" => Self::NotMigrated(sentence(&error)),
                 code if is_outage(code) => Self::Away(sentence(&error)),
                 _ => Self::Defect(error),
             },
@@ -54,9 +60,6 @@ impl QueryFailure {
     }
 }
 
-/// What to do about tables that are not there.
-pub const NOT_MIGRATED: &str = "the database is not migrated: run `ingest-worker migrate`";
-
 /// Connection (08), login (28), no such database (3D000), rolled back by a standby (40), resources (53), lock (55P03),
 /// intervention (57) and the operating system (58).
 fn is_outage(code: &str) -> bool {
@@ -68,6 +71,7 @@ pub fn sentence(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => error.message().to_owned(),
         sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::Configuration(error) => error.to_string(),
         other => other.to_string(),
     }
 }

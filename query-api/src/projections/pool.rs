@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{self, Manager, Metrics, QueueMode, RecycleError, RecycleResult};
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use sqlx::{Connection as _, PgConnection};
 use tokio::time::timeout;
 
 use super::connection::Session;
@@ -41,9 +41,7 @@ impl Manager for Session {
     type Error = sqlx::Error;
 
     async fn create(&self) -> sqlx::Result<PgConnection> {
-        let mut connection = self.connect.connect().await?;
-        self.prepare(&mut connection).await?;
-        Ok(connection)
+        self.open().await
     }
 
     /// What it is asked first is test enough, and one answer less to wait for, but for one that may have been forgotten on

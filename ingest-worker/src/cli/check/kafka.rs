@@ -7,8 +7,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
-use super::Screen;
 use crate::consume::{KafkaSettings, TopicSelection};
+use crate::screen::Screen;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const TOPICS_ARE_THEIRS: &str = "topics are made by whoever runs Kafka; the worker starts without them and reads them once they are there";

@@ -1,39 +1,40 @@
 use sqlx::PgConnection;
 
-use super::Screen;
 use crate::cli::{migrate, sentence};
-use crate::write::DatabaseSettings;
+use crate::postgres_session::Unsuitable;
+use crate::screen::Screen;
+use crate::write::{DatabaseSettings, SessionFound};
 
-/// What a worker does, and may therefore need.
-const LACKING: &str = "\
-    SELECT privilege || ' on ' || string_agg(name, ', ' ORDER BY name) \
-    FROM (SELECT name, 'INSERT' AS privilege FROM unnest(ARRAY['analytics_events', 'event_ids', 'rule_identities', \
-              'event_series', 'event_counts', 'ingest_offsets', 'ingest_ledger', 'dead_letters']) AS name \
-          UNION ALL SELECT name, 'UPDATE' FROM unnest(ARRAY['event_counts', 'ingest_offsets', 'ingest_ledger']) AS name \
-          UNION ALL SELECT name, 'SELECT' FROM unnest(ARRAY['analytics_events', 'event_ids', 'rule_identities', \
-              'event_series', 'event_counts', 'event_retention', 'ingest_offsets', 'ingest_ledger', 'dead_letters']) AS name) AS needed \
-    WHERE NOT has_table_privilege('public.' || name, privilege) GROUP BY privilege \
-    UNION ALL SELECT 'TEMPORARY on the database' WHERE NOT has_database_privilege(current_database(), 'TEMPORARY') \
-    UNION ALL SELECT 'EXECUTE on create_event_partition' \
-    WHERE NOT has_function_privilege('public.create_event_partition(timestamptz)', 'EXECUTE')";
+/// What the login may do, by what was granted to its group.
+#[derive(sqlx::FromRow)]
+struct May {
+    is_granted: bool,
+    lacking: Vec<String>,
+    is_member: bool,
+    is_owner: bool,
+}
+
 const OTHER_LOGINS: &str = "\
     SELECT string_agg(DISTINCT usename::text, ', ') FROM pg_stat_activity \
     WHERE datname = current_database() AND usename <> session_user AND application_name = current_setting('application_name')";
 
 pub(super) async fn check(database: &DatabaseSettings, screen: &mut Screen) -> anyhow::Result<()> {
     screen.title("PostgreSQL", &database.target());
-    let mut connection = match database.connect().await {
-        Ok(connection) => connection,
+    let (mut connection, server, found) = match database.inspect().await {
+        Ok(inspected) => inspected,
         Err(error) => {
-            screen.wrong(&format!("cannot connect: {}", sentence(&error)), remedy(&error));
+            match Unsuitable::of(&error) {
+                Some(unsuitable) => screen.wrong(&unsuitable.found, unsuitable.remedy),
+                None => screen.wrong(&format!("cannot connect: {}", sentence(&error)), remedy(&error)),
+            }
             return Ok(());
         }
     };
-    server(&mut connection, screen).await?;
-    if !schema(&mut connection, screen).await? {
-        return Ok(());
+    screen.ok(&format!("connected, PostgreSQL {}, database {} in UTF8", server.version, server.database));
+    screen.ok("the session is the worker's own, no pooler shares it");
+    if schema(&mut connection, &found, screen).await? {
+        login(&mut connection, screen).await?;
     }
-    login(&mut connection, screen).await?;
     Ok(())
 }
 
@@ -47,38 +48,36 @@ fn remedy(error: &sqlx::Error) -> &'static str {
         (Some("53300"), _) => "too many connections: raise max_connections or stop something",
         (_, sqlx::Error::Tls(_)) => "check ANALYTICS_POSTGRES_SSLMODE and ANALYTICS_POSTGRES_SSLROOTCERT",
         (_, sqlx::Error::Io(fault)) if fault.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
-            "connect to the primary server"
+            if fault.to_string().contains("standby") {
+                "connect to the primary server"
+            } else {
+                "ALTER ROLE, ALTER DATABASE or ALTER SYSTEM … RESET default_transaction_read_only, whichever has set it"
+            }
         }
         _ => "check ANALYTICS_POSTGRES_HOST and ANALYTICS_POSTGRES_PORT, and that the server runs",
     }
 }
 
-async fn server(connection: &mut PgConnection, screen: &mut Screen) -> anyhow::Result<()> {
-    let (number, name): (i32, String) = sqlx::query_as(
-        "SELECT current_setting('server_version_num')::integer, current_setting('server_version')",
-    )
-    .fetch_one(connection)
-    .await?;
-    if number >= 140_000 {
-        screen.ok(&format!("connected, PostgreSQL {name}"));
-    } else {
-        screen.wrong(&format!("connected, but this is PostgreSQL {name}"), "use PostgreSQL 14 or newer");
-    }
-    Ok(())
-}
-
-async fn schema(connection: &mut PgConnection, screen: &mut Screen) -> anyhow::Result<bool> {
-    if migrate::is_foreign(connection).await? {
+async fn schema(
+    connection: &mut PgConnection,
+    found: &SessionFound,
+    screen: &mut Screen,
+) -> anyhow::Result<bool> {
+    let sees_tables = found.sees_tables();
+    if found.may_use_public() && migrate::is_foreign(connection).await? {
         screen.wrong(
             "there is a table analytics_events that is not ours, probably the original service's",
             "use another database (ANALYTICS_POSTGRES_DB)",
         );
         return Ok(false);
     }
+    if let Err(unsuitable) = sees_tables {
+        screen.wrong(&unsuitable.found, unsuitable.remedy);
+        return Ok(false);
+    }
     let newest = migrate::newest();
     let migrate = "run `ingest-worker migrate` with the login that owns the database";
     match migrate::version(connection).await {
-        Ok(0) => screen.wrong("there are no tables", migrate),
         Ok(version) if version < newest => {
             screen.wrong(&format!("schema version {version}, this release needs {newest}"), migrate);
         }
@@ -99,14 +98,24 @@ async fn login(connection: &mut PgConnection, screen: &mut Screen) -> anyhow::Re
         sqlx::query_as("SELECT rolname::text, rolsuper FROM pg_roles WHERE rolname = current_user")
             .fetch_one(&mut *connection)
             .await?;
-    let lacking: Vec<String> = sqlx::query_scalar(LACKING).fetch_all(&mut *connection).await?;
-    if lacking.is_empty() {
-        screen.ok(&format!("the login {login} may do what a worker does"));
-    } else {
-        screen.wrong(
-            &format!("the login {login} lacks {}", lacking.join("; ")),
-            &format!("run as administrator: GRANT analytics_writer TO \"{login}\";"),
-        );
+    let may: May = sqlx::query_as(include_str!("lacking.sql")).fetch_one(&mut *connection).await?;
+    match (may.is_granted || may.is_owner, may.lacking.as_slice()) {
+        (true, []) => screen.ok(&format!("the login {login} may do what a worker does")),
+        (true, lacking) => {
+            let remedy = if may.is_member {
+                format!(
+                    "it is a member without its privileges, run as administrator: ALTER ROLE \"{login}\" INHERIT; from PostgreSQL 16 on \
+                         GRANT analytics_writer TO \"{login}\" WITH INHERIT TRUE;"
+                )
+            } else {
+                format!("run as administrator: GRANT analytics_writer TO \"{login}\";")
+            };
+            screen.wrong(&format!("the login {login} lacks {}", lacking.join("; ")), &remedy);
+        }
+        (false, _) => screen.wrong(
+            "nothing is granted to analytics_writer",
+            "run `ingest-worker migrate`, which grants it or says what an administrator must run",
+        ),
     }
     if superuser {
         screen.warn(&format!("{login} is a superuser"), "use a login whose only role is analytics_writer");

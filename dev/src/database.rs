@@ -28,6 +28,15 @@ impl Database {
         Self::create(stack, name, "template0").await
     }
 
+    /// As [`Database::fresh`], in another encoding.
+    ///
+    /// # Errors
+    /// As [`Database::fresh`].
+    pub async fn encoded(stack: &Stack, name: &str, encoding: &str) -> Result<Self> {
+        let template = format!("template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'");
+        Self::create(stack, name, &template).await
+    }
+
     /// Another database with the same content, to be spoilt.
     ///
     /// # Errors

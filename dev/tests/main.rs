@@ -12,6 +12,7 @@ mod http_commands;
 mod read_models_agree;
 mod reader_cannot_write;
 mod poolers;
+mod sessions;
 mod oracle;
 mod faults_oracle;
 

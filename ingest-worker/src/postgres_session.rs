@@ -3,7 +3,7 @@
 //! Whoever connects calls [`verify`], then sets [`SETTINGS`] and its own: a session that is shared would carry them to
 //! others.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, FromRow as _, PgConnection, raw_sql};
@@ -28,7 +28,7 @@ pub const BRIEFLY: usize = 1;
 const OLDEST: i32 = 140_000;
 /// How long a second connection may take.
 const HOLD_WITHIN: Duration = Duration::from_secs(5);
-/// An answer that takes longer may be waiting for another session's transaction.
+/// An answer that takes longer, and longer than three answers did before, may be waiting for another session's transaction.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// One word that the session alone knows: a setting of ours that nobody else has.
@@ -123,27 +123,29 @@ pub async fn verify(
     let mark = Uuid::new_v4().simple().to_string();
     // By the simple protocol: of two clients that share a session, each would prepare statements of the same name.
     connection.execute(raw_sql(AssertSqlSafe(format!("SET analytics.session = '{mark}'")))).await?;
+    let asked = Instant::now();
     let rows = raw_sql(SERVER).fetch_all(&mut *connection).await?;
+    let patience = PATIENCE.max(asked.elapsed() * 3);
     let server = Server::from_row(rows.first().ok_or(sqlx::Error::RowNotFound)?)?;
     server.suits()?;
     if server.mark.as_ref() != Some(&mark) {
         return Err(shared().into());
     }
-    prove_own(connection, options, &mark, holders).await?;
+    prove_own(connection, options, (&mark, patience), holders).await?;
     Ok(server)
 }
 
 async fn prove_own(
     connection: &mut PgConnection,
     options: &PgConnectOptions,
-    mark: &str,
+    proof: (&str, Duration),
     holders: usize,
 ) -> sqlx::Result<()> {
     let mut held = Vec::new();
     while held.len() < holders {
         let proven = match timeout(HOLD_WITHIN, connect(options)).await {
             Ok(Ok(mut holder)) => {
-                let proven = prove_beside(connection, &mut holder, mark).await;
+                let proven = prove_beside(connection, &mut holder, proof).await;
                 held.push(holder);
                 proven
             }
@@ -171,10 +173,10 @@ async fn prove_own(
 async fn prove_beside(
     connection: &mut PgConnection,
     holder: &mut PgConnection,
-    mark: &str,
+    proof: (&str, Duration),
 ) -> sqlx::Result<()> {
     for _ in 0..2 {
-        match whose(connection, holder, mark).await? {
+        match whose(connection, holder, proof).await? {
             Found::Own => return Ok(()),
             Found::OwnButLate => {}
             Found::Shared => break,
@@ -191,7 +193,11 @@ enum Found {
 }
 
 /// Asks for the mark again while the holder has a transaction open.
-async fn whose(connection: &mut PgConnection, holder: &mut PgConnection, mark: &str) -> sqlx::Result<Found> {
+async fn whose(
+    connection: &mut PgConnection,
+    holder: &mut PgConnection,
+    (mark, patience): (&str, Duration),
+) -> sqlx::Result<Found> {
     let seen = match timeout(HOLD_WITHIN, mark_of(holder, "BEGIN")).await {
         Ok(Err(error)) if is_refused_transaction(&error) => return Ok(Found::Shared),
         Ok(seen) => seen?,
@@ -201,11 +207,11 @@ async fn whose(connection: &mut PgConnection, holder: &mut PgConnection, mark: &
         return Ok(Found::Shared);
     }
     let mut again = std::pin::pin!(mark_of(connection, ""));
-    let (late, again) = match timeout(PATIENCE, &mut again).await {
+    let (late, again) = match timeout(patience, &mut again).await {
         Ok(again) => (false, again?),
         Err(_) => {
             holder.execute("ROLLBACK").await?;
-            let released = timeout(PATIENCE, again).await;
+            let released = timeout(patience, again).await;
             (true, released.map_err(|_| timed_out("PostgreSQL does not answer"))??)
         }
     };

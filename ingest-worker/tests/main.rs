@@ -27,3 +27,5 @@ mod privileges;
 mod partition_functions;
 mod rule_identities;
 mod documents;
+mod command_line;
+mod sessions;

@@ -87,6 +87,14 @@ async fn the_writers_privileges_are_enough_for_all_that_it_does(pool: PgPool) {
     let login = format!("writer_{}", Uuid::new_v4().simple());
     let create = format!("CREATE ROLE {login} LOGIN PASSWORD 'x' IN ROLE analytics_writer");
     sqlx::raw_sql(AssertSqlSafe(create)).execute(&pool).await.unwrap();
+    let database: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&pool).await.unwrap();
+    // Neither temporary tables nor another role than its own, which alone may end a frozen worker's session.
+    let less = format!(
+        "REVOKE TEMPORARY ON DATABASE \"{database}\" FROM PUBLIC; ALTER ROLE {login} SET role = analytics_writer"
+    );
+    sqlx::raw_sql(AssertSqlSafe(less)).execute(&pool).await.unwrap();
+    let may = "SELECT has_database_privilege('analytics_writer', current_database(), 'TEMPORARY')";
+    assert!(!sqlx::query_scalar::<_, bool>(may).fetch_one(&pool).await.unwrap());
     let options = (*pool.connect_options()).clone().username(&login).password("x");
     work_as_writer(&pool, &settings(options)).await;
 

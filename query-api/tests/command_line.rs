@@ -90,6 +90,62 @@ async fn a_role_that_may_write_ends_the_process_with_2(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn check_says_on_one_screen_what_is_wrong_and_ends_with_3(pool: PgPool) {
+    let read = login(&pool, "query_api_test_reader", "analytics_reader").await;
+    let write = login(&pool, "query_api_test_writer", "analytics_writer").await;
+    let stranger = login(&pool, "query_api_test_stranger", "").await;
+    for (login, code, sentences) in [
+        (
+            read.clone(),
+            0,
+            vec![
+                "schema version",
+                "(login query_api_test_reader) may write nothing of ours",
+                "Nothing is wrong.",
+            ],
+        ),
+        (
+            write,
+            3,
+            vec![
+                "WRONG    the role query_api_test_writer may write to analytics_events",
+                "give it a login",
+                "1 thing is wrong.",
+            ],
+        ),
+        (
+            stranger,
+            3,
+            vec![
+                "WRONG    the role query_api_test_stranger may not read analytics_events",
+                "make it a member of analytics_reader",
+            ],
+        ),
+        (
+            read.clone().password("wrong"),
+            3,
+            vec![
+                "WRONG    cannot connect: password authentication failed",
+                "check ANALYTICS_READ_DATABASE_URL",
+            ],
+        ),
+        (read.clone().port(1), 3, vec!["WRONG    cannot connect: Connection refused", "check host and port"]),
+        (read.database("no_such_database"), 3, vec!["does not exist", "make the database"]),
+    ] {
+        let url = login.to_url_lossy().to_string();
+        let output = query_api(&[("ANALYTICS_READ_DATABASE_URL", &url)]).arg("check").output().unwrap();
+        let said = String::from_utf8(output.stdout.clone()).unwrap() + &standard_error(&output);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        for sentence in sentences {
+            assert!(said.contains(sentence), "{sentence} is not in {said}");
+        }
+        assert!(!said.contains(crate::harness::PASSWORD), "{said}");
+    }
+    let output = query_api(&[("ANALYTICS_SERVICE_PORT", "x")]).arg("check").output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "settings are refused as by every verb");
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn sigterm_ends_the_process_with_0_and_logs_are_json_without_a_terminal(pool: PgPool) {
     let url = reader(&pool).await.connect.to_url_lossy().to_string();
     let file = std::env::temp_dir().join(format!("query-api-test-{}", std::process::id()));

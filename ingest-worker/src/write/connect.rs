@@ -177,23 +177,23 @@ impl DatabaseSettings {
         &self,
         holders: usize,
     ) -> Result<(PgConnection, Server, session::Found), sqlx::Error> {
-        match tokio::time::timeout(CONNECT_TIMEOUT, self.open(holders)).await {
-            Ok(inspected) => inspected,
-            Err(_) => {
-                Err(io_error(io::ErrorKind::TimedOut, "no connection to PostgreSQL within ten seconds"))
-            }
-        }
-    }
-
-    async fn open(&self, holders: usize) -> Result<(PgConnection, Server, session::Found), sqlx::Error> {
-        let mut connection = postgres_session::connect(&self.options).await?;
+        let mut connection = in_time(1, postgres_session::connect(&self.options)).await?;
         nodelay::on_all_sockets();
-        let server = postgres_session::verify(&mut connection, &self.options, holders).await?;
-        let found = session::begin(&mut connection).await?;
+        let server =
+            in_time(holders, postgres_session::verify(&mut connection, &self.options, holders)).await?;
+        let found = in_time(1, session::begin(&mut connection)).await?;
         Ok((connection, server, found))
     }
 }
 
-fn io_error(kind: io::ErrorKind, sentence: &str) -> sqlx::Error {
-    sqlx::Error::Io(io::Error::new(kind, sentence))
+/// So many connections and what is asked on them.
+async fn in_time<T>(
+    connections: usize,
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    let limit = CONNECT_TIMEOUT * u32::try_from(connections).unwrap_or(1);
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        let sentence = format!("no connection to PostgreSQL within {} seconds", limit.as_secs());
+        Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, sentence)))
+    })
 }

@@ -85,12 +85,15 @@ async fn schema(
             screen.ok(&format!("schema version {version}"));
             return Ok(true);
         }
-        Err(error) => screen.wrong(
-            &format!("cannot read the schema version: {}", sentence(&error)),
-            "make this login a member of analytics_writer: GRANT analytics_writer TO <login>;",
-        ),
+        // What the login lacks is told next.
+        Err(error) if is_not_permitted(&error) => return Ok(true),
+        Err(error) => screen.wrong(&format!("cannot read the schema version: {}", sentence(&error)), migrate),
     }
     Ok(false)
+}
+
+fn is_not_permitted(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "42501")
 }
 
 async fn login(connection: &mut PgConnection, screen: &mut Screen) -> anyhow::Result<()> {

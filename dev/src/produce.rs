@@ -30,7 +30,7 @@ pub struct Record {
     /// `None` leaves it to the client.
     pub timestamp: Option<DateTime<Utc>>,
     /// In this order.
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    pub headers: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
 
 impl Record {
@@ -210,12 +210,19 @@ pub(crate) fn base_record(record: &Record) -> BaseRecord<'_, [u8], [u8]> {
     base.payload = record.value.as_deref();
     base.timestamp = record.timestamp.map(|at| at.timestamp_millis());
     if !record.headers.is_empty() {
-        let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
-            headers.insert(Header { key, value: value.as_deref() })
+        let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (name, value)| {
+            headers.insert(Header { key: as_text(name), value: value.as_deref() })
         });
         base.headers = Some(headers);
     }
     base
+}
+
+/// Names of headers are text to the client library, but it hands on whatever bytes they are.
+#[expect(unsafe_code, reason = "other clients send any bytes, and so must we, to see what becomes of them")]
+fn as_text(name: &[u8]) -> &str {
+    // SAFETY: goes into `OwnedHeaders::insert` alone, which takes its address and length and nothing else.
+    unsafe { std::str::from_utf8_unchecked(name) }
 }
 
 /// Keeps a pace: so many a second, from the first call on.

@@ -198,8 +198,10 @@ impl Message {
     }
 
     fn record(&self) -> Result<Record> {
-        let headers =
-            self.headers.iter().map(|(name, value)| (name.clone(), value.clone().map(String::into_bytes)));
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone().into_bytes(), value.clone().map(String::into_bytes)));
         Ok(Record {
             topic: self.topic.clone(),
             partition: Some(self.partition),

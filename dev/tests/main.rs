@@ -7,6 +7,7 @@ mod golden;
 mod nothing_lost;
 mod nothing_twice;
 mod poison;
+mod headers;
 mod drain;
 mod http_commands;
 mod read_models_agree;

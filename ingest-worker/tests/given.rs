@@ -255,7 +255,11 @@ fn a_record(partition: i32, offset: i64, epoch: i64, value: Option<Vec<u8>>) -> 
         timestamp: Some(RecordTimestamp { at: instant(NOON), kind: TimestampKind::CreateTime }),
         key: Some(Bytes::from_static(b"k\0\xff")),
         value: value.map(Bytes::from),
-        headers: vec![("trace\0id".to_owned(), Some(vec![0, 255])), ("none".to_owned(), None)],
+        headers: vec![
+            (b"trace\0id".to_vec(), Some(vec![0, 255])),
+            (b"none".to_vec(), None),
+            (b"b\xc3".to_vec(), None),
+        ],
         epoch,
     }
 }

@@ -75,7 +75,7 @@ async fn a_dead_letter_keeps_every_byte(pool: PgPool) {
     let expected = json!({
         "topic": TOPIC, "partition": 0, "incarnation": 1, "record_offset": 1,
         "record_key": "\\x6b00ff", "record_value": "\\x00ff7b",
-        "record_headers": [["trace\u{fffd}id", "AP8="], ["none", null]],
+        "record_headers": [["trace\u{fffd}id", "AP8=", "dHJhY2UAaWQ="], ["none", null], ["b\u{fffd}", null, "YsM="]],
         "record_timestamp": "2025-11-16T12:00:00+00:00", "timestamp_type": "create_time",
         "class": "not_json", "sentence": "expected value at line 1 column 1",
         "state": "open", "settled_at": null,

@@ -1,10 +1,10 @@
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use chrono::DateTime;
-use rdkafka::message::{BorrowedMessage, Headers as _, Message as _, Timestamp};
+use rdkafka::message::{BorrowedMessage, Message as _, Timestamp};
 
+use super::headers::headers;
 use super::record::{KafkaRecord, RecordTimestamp, TimestampKind};
 
 /// Keys and values of a lane that lie in one piece of memory: they come one after the other, are written in one batch or the
@@ -54,18 +54,6 @@ fn timestamp(timestamp: Timestamp) -> Option<RecordTimestamp> {
     // -1 is Kafka's way to say that there is none.
     let at = (millis >= 0).then(|| DateTime::from_timestamp_millis(millis)).flatten()?;
     Some(RecordTimestamp { at, kind })
-}
-
-fn headers(message: &BorrowedMessage<'_>) -> Vec<(String, Option<Vec<u8>>)> {
-    let Some(headers) = message.headers() else { return Vec::new() };
-    let read = |index: usize| {
-        // The client library panics over a name that is not UTF-8, and a record must not be able to stop the worker.
-        catch_unwind(AssertUnwindSafe(|| {
-            headers.try_get(index).map(|header| (header.key.to_owned(), header.value.map(<[u8]>::to_vec)))
-        }))
-        .unwrap_or_else(|_| Some(("(name is not UTF-8)".to_owned(), None)))
-    };
-    (0..headers.count()).map_while(read).collect()
 }
 
 #[cfg(test)]

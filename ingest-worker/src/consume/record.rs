@@ -21,10 +21,13 @@ pub struct KafkaRecord {
     /// The value's bytes; none is a tombstone.
     pub value: Option<Bytes>,
     /// Names and values, in the record's order, names may repeat.
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    pub headers: Vec<Header>,
     /// The claim under which its fetch was started.
     pub epoch: i64,
 }
+
+/// A header's name and value: bytes both, though names should be UTF-8. The value may be null.
+pub type Header = (Vec<u8>, Option<Vec<u8>>);
 
 /// A record's timestamp, milliseconds, and who set it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -79,7 +79,7 @@ impl<'r> Envelope<'r> {
     /// # Errors
     /// Its bytes are not UTF-8.
     pub fn header(&self, name: &str) -> Result<Option<&'r str>, std::str::Utf8Error> {
-        let last = self.record.headers.iter().rev().find(|(header, _)| header == name);
+        let last = self.record.headers.iter().rev().find(|(header, _)| header == name.as_bytes());
         last.and_then(|(_, value)| value.as_deref()).map(std::str::from_utf8).transpose()
     }
 }
@@ -96,7 +96,7 @@ pub fn decode<'r>(record: &'r KafkaRecord, limits: &Limits) -> Decoded<'r> {
 
 /// A CloudEvent in binary mode is an event even without data; it must not be passed over as a tombstone.
 fn without_value(record: &KafkaRecord) -> Decoded<'_> {
-    if record.headers.iter().any(|(name, _)| name == "ce_id") {
+    if record.headers.iter().any(|(name, _)| name == b"ce_id") {
         Decoded::Refused(Rejection::new(
             RejectionClass::UnrecognizedShape,
             "value is null although there is a header ce_id, expected a JSON object (a tombstone has no such header)",

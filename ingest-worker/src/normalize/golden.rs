@@ -136,7 +136,7 @@ impl GoldenRecord {
             headers: self
                 .headers
                 .iter()
-                .map(|(name, value)| (name.clone(), value.clone().map(String::into_bytes)))
+                .map(|(name, value)| (name.clone().into_bytes(), value.clone().map(String::into_bytes)))
                 .collect(),
             epoch: 1,
         }

@@ -207,8 +207,10 @@ fn the_range_is_never_empty_and_its_months_are_bounded() {
 fn the_last_header_of_a_name_counts_and_null_is_none() {
     let tenant = |headers: &[(&str, Option<&[u8]>)]| {
         let mut record = a_record("iam.user.registered", REGISTRATION);
-        record.headers =
-            headers.iter().map(|(name, value)| ((*name).to_owned(), value.map(<[u8]>::to_vec))).collect();
+        record.headers = headers
+            .iter()
+            .map(|(name, value)| (name.as_bytes().to_vec(), value.map(<[u8]>::to_vec)))
+            .collect();
         let event = become_of(&normalizer(), &record).map_err(|rejection| rejection.class())?;
         Ok(event.tenant().map(|tenant| tenant.as_str().to_owned()))
     };

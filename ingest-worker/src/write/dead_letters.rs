@@ -65,12 +65,17 @@ async fn insert_some(
     Ok(())
 }
 
-/// `[["name", "base64 or null"], …]`: any bytes fit, in the record's order.
+/// `[["name", "value in base64" or null], …]` in the record's order. Where a name is no text that jsonb can hold, it is
+/// there as far as it is, and its bytes in base64 are the third element.
 fn headers(record: &KafkaRecord) -> String {
     let headers = record.headers.iter().map(|(name, value)| {
         let value = value.as_ref().map(|bytes| BASE64.encode(bytes));
-        // The one character of a name that jsonb cannot hold.
-        serde_json::json!([name.replace('\0', "\u{fffd}"), value])
+        let text = String::from_utf8_lossy(name).replace('\0', "\u{fffd}");
+        if text.as_bytes() == name {
+            serde_json::json!([text, value])
+        } else {
+            serde_json::json!([text, value, BASE64.encode(name)])
+        }
     });
     serde_json::Value::Array(headers.collect()).to_string()
 }

@@ -202,3 +202,5 @@ impl EventArgs {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod database_tests;

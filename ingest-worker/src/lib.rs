@@ -18,6 +18,7 @@ pub mod config;
 pub mod fail_point;
 pub mod health;
 pub mod metrics;
+pub mod postgres;
 pub mod postgres_session;
 pub mod problem;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use ingest_worker::batch::{Batch, Claim, Fate, LastRecord};
 use ingest_worker::commands::{Advanced, RecordFailure, Recorded, Recorder};
 use ingest_worker::consume::{KafkaRecord, PartitionKey, RecordTimestamp, TimestampKind};
 use ingest_worker::decode::{Rejection, RejectionClass};
+use ingest_worker::postgres::Tls;
 use ingest_worker::write::{Claimed, Claims, DatabaseSettings, WriteFailure};
 use shared::analytics::{
     Actor, AnalyticsEvent, EventId, EventParts, EventType, Payload, PayloadLimits, Source, Tenant,
@@ -50,7 +51,7 @@ pub fn database(pool: &PgPool) -> DatabaseSettings {
 }
 
 pub fn settings(options: PgConnectOptions) -> DatabaseSettings {
-    DatabaseSettings { options, claim_lock_timeout: Duration::from_secs(1) }
+    DatabaseSettings { options, tls: Tls::default(), claim_lock_timeout: Duration::from_secs(1) }
 }
 
 /// The claim that was made.

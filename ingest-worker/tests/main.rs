@@ -7,6 +7,8 @@
 mod given;
 /// What the tables hold afterwards.
 mod stored;
+/// A second server, for what the first one cannot be.
+mod own_postgres;
 
 mod statements;
 mod transaction;
@@ -29,3 +31,4 @@ mod rule_identities;
 mod documents;
 mod command_line;
 mod sessions;
+mod tls;

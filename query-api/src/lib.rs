@@ -8,6 +8,7 @@ pub mod projections;
 
 pub mod check;
 pub mod screen;
+pub mod postgres;
 pub mod settings;
 pub mod faults;
 pub mod config;
@@ -48,6 +49,9 @@ pub struct Running {
 /// The role in effect may write ([`RoleMayWrite`]), or the address cannot be listened on.
 pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Running> {
     metrics::install()?;
+    if let Some(warning) = config.database.tls.warning() {
+        tracing::warn!("{warning}");
+    }
     let database = Arc::new(Database::new(&config.database));
     let serving = database.look().await?;
 

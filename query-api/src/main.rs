@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use query_api::config::{self, Config};
 use query_api::projections::database::RoleMayWrite;
-use query_api::{check, http, run, shutdown, telemetry};
+use query_api::{check, http, postgres, run, shutdown, telemetry};
 use tokio_util::sync::CancellationToken;
 
 /// Stopped by a fault.
@@ -17,6 +17,7 @@ const WRONG_SETTINGS: u8 = 2;
 const WRONG: u8 = 3;
 
 fn main() -> ExitCode {
+    postgres::forget_libpq_variables();
     // Wrong usage ends here, with clap's exit code 2.
     let matches = config::command().get_matches();
     if matches.subcommand_name() == Some("openapi") {

@@ -10,6 +10,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, FromRow as _, PgConnec
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use crate::postgres::{self, Tls};
+
 /// Whatever ALTER ROLE, ALTER DATABASE or the server's file say. Only `public` holds our tables, and temporary ones come
 /// last, or they would stand in for ours; a policy that hides rows is an error, not fewer rows. What makes statements
 /// faster or slower is left to whoever set it.
@@ -102,22 +104,14 @@ impl Server {
     }
 }
 
-/// Connects. PgBouncer refuses the parameter that is left out here and set later.
-///
-/// # Errors
-/// As PostgreSQL says.
-pub async fn connect(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
-    PgConnection::connect_with(&options.clone().extra_float_digits(None)).await
-}
-
 /// The server suits us, and the session is this connection's own. A pooler that shares sessions is found by up to
-/// `holders` connections more, each with an open transaction: it takes the place of one that was thought to be idle.
+/// `holders` connections more to the same `place`, each with an open transaction: it takes the place of one that was thought to be idle.
 ///
 /// # Errors
 /// [`Unsuitable`], or as PostgreSQL says.
 pub async fn verify(
     connection: &mut PgConnection,
-    options: &PgConnectOptions,
+    place: (&PgConnectOptions, &Tls),
     holders: usize,
 ) -> sqlx::Result<Server> {
     let mark = Uuid::new_v4().simple().to_string();
@@ -131,19 +125,19 @@ pub async fn verify(
     if server.mark.as_ref() != Some(&mark) {
         return Err(shared().into());
     }
-    prove_own(connection, options, (&mark, patience), holders).await?;
+    prove_own(connection, place, (&mark, patience), holders).await?;
     Ok(server)
 }
 
 async fn prove_own(
     connection: &mut PgConnection,
-    options: &PgConnectOptions,
+    (options, tls): (&PgConnectOptions, &Tls),
     proof: (&str, Duration),
     holders: usize,
 ) -> sqlx::Result<()> {
     let mut held = Vec::new();
     while held.len() < holders {
-        let proven = match timeout(HOLD_WITHIN, connect(options)).await {
+        let proven = match timeout(HOLD_WITHIN, postgres::connect(options, tls)).await {
             Ok(Ok(mut holder)) => {
                 let proven = prove_beside(connection, &mut holder, proof).await;
                 held.push(holder);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use query_api::config::{Config, command};
+use query_api::postgres::Tls;
 use query_api::projections::connection::DatabaseConfig;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
@@ -110,7 +111,14 @@ pub async fn reader(pool: &PgPool) -> DatabaseConfig {
 }
 
 pub fn database(connect: PgConnectOptions) -> DatabaseConfig {
-    DatabaseConfig { connect, steps_down: false, statement_timeout: Duration::from_secs(5), pool_size: 8 }
+    let tls = Tls::default();
+    DatabaseConfig {
+        connect,
+        tls,
+        steps_down: false,
+        statement_timeout: Duration::from_secs(5),
+        pool_size: 8,
+    }
 }
 
 /// Until it holds, for a quarter of a minute.

@@ -20,7 +20,7 @@ use crate::config::{Config, ConfigArgs};
 use crate::normalize::Rules;
 use crate::postgres_session::Unsuitable;
 use crate::write::rule_identities;
-use crate::{shutdown, telemetry};
+use crate::{postgres, shutdown, telemetry};
 
 /// Stopped by a fault.
 const FAULT: u8 = 1;
@@ -80,6 +80,7 @@ enum Verb {
 pub fn main() -> ExitCode {
     // Before any thread: it changes the environment.
     let faults = dotenv::load();
+    postgres::forget_libpq_variables();
     #[cfg(feature = "fail-points")]
     let faults = faults.into_iter().chain(crate::fail_point::arm().err()).collect();
     let cli = parse();
@@ -172,8 +173,9 @@ fn sentence(error: &sqlx::Error) -> String {
     if let Some(unsuitable) = Unsuitable::of(error) {
         return unsuitable.to_string();
     }
-    match error.as_database_error() {
-        Some(database) => format!("{} ({})", database.message(), database.code().unwrap_or_default()),
-        None => error.to_string(),
+    match (error, error.as_database_error()) {
+        (_, Some(database)) => format!("{} ({})", database.message(), database.code().unwrap_or_default()),
+        (sqlx::Error::Tls(fault), _) => fault.to_string(),
+        _ => error.to_string(),
     }
 }

@@ -5,19 +5,19 @@ use super::*;
 use crate::consume::{StartAt, TopicSelection};
 
 #[derive(clap::Parser)]
-struct Line {
+pub(super) struct Line {
     #[command(flatten)]
-    settings: ConfigArgs,
+    pub(super) settings: ConfigArgs,
 }
 
 /// As the command line does, but blind to the environment that the tests happen to run in.
-fn parse(flags: &[&str]) -> Line {
+pub(super) fn parse(flags: &[&str]) -> Line {
     let command = Line::command().mut_args(|arg| arg.env(Resettable::Reset));
     Line::from_arg_matches(&command.get_matches_from(flags.iter().copied().map(str::to_owned))).unwrap()
 }
 
 /// Flags, then what has no flag.
-fn check(flags: &[&str], variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+pub(super) fn check(flags: &[&str], variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let needed = ["worker", "--postgres-user", "u", "--postgres-db", "d"];
     let line = parse(&[&needed, flags].concat());
     let environment =

@@ -1,15 +1,15 @@
-use std::{fmt, io, str::FromStr as _, time::Duration};
+use std::{fmt, io, path::PathBuf, time::Duration};
 
-use sqlx::{
-    ConnectOptions as _, PgConnection,
-    postgres::{PgConnectOptions, PgSslMode},
-};
+use sqlx::{PgConnection, postgres::PgConnectOptions};
 
 use super::failure::{Statement, WriteFailure, needs_a_person};
 use super::{nodelay, session};
 use crate::config::{Faults, Secret};
+use crate::postgres::{self, Target, Tls, TlsFault};
 use crate::postgres_session::{self, BRIEFLY, Server, THOROUGHLY};
 use crate::telemetry::Throttle;
+
+const URL: &str = "ANALYTICS_DATABASE_URL";
 
 /// How long a connection may take, the settings of its session included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,7 +24,7 @@ pub struct DatabaseArgs {
     /// Login role, needed if there is no URL; all workers use the same one
     #[arg(long, env = "ANALYTICS_POSTGRES_USER", value_name = "NAME")]
     postgres_user: Option<String>,
-    /// Host name, address, or the folder of a Unix socket
+    /// Host name, address (IPv6 too), or the folder of a Unix socket
     #[arg(long, env = "ANALYTICS_POSTGRES_HOST", default_value = "localhost", value_name = "HOST")]
     postgres_host: String,
     /// Port
@@ -33,10 +33,10 @@ pub struct DatabaseArgs {
     /// Database, needed if there is no URL
     #[arg(long, env = "ANALYTICS_POSTGRES_DB", value_name = "NAME")]
     postgres_db: Option<String>,
-    /// disable, allow, prefer, require, verify-ca or verify-full
+    /// disable, allow, prefer, require, verify-ca or verify-full, as libpq means them: the first four verify nothing
     #[arg(long, env = "ANALYTICS_POSTGRES_SSLMODE", default_value = "prefer", value_name = "MODE")]
     postgres_sslmode: String,
-    /// A file with the certificates that verify-ca and verify-full trust, besides the system's
+    /// File of certificates (PEM) that verify-ca and verify-full trust besides the system's; require then verifies as verify-ca
     #[arg(long, env = "ANALYTICS_POSTGRES_SSLROOTCERT", value_name = "FILE")]
     postgres_sslrootcert: Option<String>,
     /// After this long a claim of a partition ends the frozen worker that holds it
@@ -49,6 +49,8 @@ pub struct DatabaseArgs {
 pub struct DatabaseSettings {
     /// Where and as whom to log in.
     pub options: PgConnectOptions,
+    /// What is asked of the server's certificate.
+    pub tls: Tls,
     /// How long a claim waits for the row before its holder counts as frozen.
     pub claim_lock_timeout: Duration,
 }
@@ -68,64 +70,59 @@ impl DatabaseArgs {
             &self.claim_lock_timeout,
             Duration::from_millis(100)..=Duration::from_secs(9), // Sessions wait for a lock 10 s at most.
         );
-        let options = self.options(faults).application_name(application).disable_statement_logging();
-        DatabaseSettings { options, claim_lock_timeout }
+        let target = self.target(faults);
+        DatabaseSettings { options: target.options(application), tls: target.tls, claim_lock_timeout }
     }
 
-    fn options(self, faults: &mut Faults) -> PgConnectOptions {
-        let url = faults.secret("ANALYTICS_DATABASE_URL");
+    /// The URL, or the parts; what a URL does not say about TLS, the parts do.
+    fn target(self, faults: &mut Faults) -> Target {
+        let url = faults.secret(URL);
         let password = faults.secret("ANALYTICS_POSTGRES_PASSWORD");
-        let port = faults.number("ANALYTICS_POSTGRES_PORT", &self.postgres_port, 1..=65_535);
         let mode = faults.read(
             "ANALYTICS_POSTGRES_SSLMODE",
             &self.postgres_sslmode,
-            "disable, allow, prefer, require, verify-ca or verify-full",
-            |value| PgSslMode::from_str(value).ok(),
+            postgres::SSL_MODES,
+            postgres::mode,
         );
-        if let Some(url) = url {
-            return from_url(&url, faults);
+        let root = self.postgres_sslrootcert.as_ref().map(PathBuf::from);
+        let tls = Tls { mode, root: root.clone(), identity: None };
+        let target = match &url {
+            Some(url) => postgres::read(url.expose(), tls).unwrap_or_else(|fault| {
+                faults.error(format!("{URL} {fault}"));
+                Target::default()
+            }),
+            None => self.parts(tls, password, faults),
+        };
+        if let Err(fault) = target.check(url.is_some().then_some(URL), root.as_deref()) {
+            faults.error(fault);
         }
-        for (name, value) in
-            [("ANALYTICS_POSTGRES_USER", &self.postgres_user), ("ANALYTICS_POSTGRES_DB", &self.postgres_db)]
-        {
-            if value.is_none() {
-                faults.error(format!(
-                    "{name} is not set; allowed is a name, or ANALYTICS_DATABASE_URL instead"
-                ));
-            }
+        if let Some(warning) = target.tls.warning() {
+            faults.warn(warning);
         }
-        // Without the password file of libpq: one source of settings.
-        let mut options = PgConnectOptions::new_without_pgpass()
-            .host(&self.postgres_host)
-            .port(port)
-            .username(&self.postgres_user.unwrap_or_default())
-            .database(&self.postgres_db.unwrap_or_default())
-            .ssl_mode(mode);
-        if let Some(password) = password {
-            options = options.password(password.expose());
-        }
-        if let Some(file) = self.postgres_sslrootcert {
-            if let Err(error) = std::fs::metadata(&file) {
-                faults.error(format!(
-                    "ANALYTICS_POSTGRES_SSLROOTCERT is `{file}`; allowed is a readable file: {error}"
-                ));
-            }
-            options = options.ssl_root_cert(file);
-        }
-        options
+        target
     }
-}
 
-fn from_url(url: &Secret, faults: &mut Faults) -> PgConnectOptions {
-    let scheme = ["postgres://", "postgresql://"].iter().any(|scheme| url.expose().starts_with(scheme));
-    let options = PgConnectOptions::from_str(url.expose()).ok().filter(|_| scheme);
-    options.unwrap_or_else(|| {
-        // Neither the URL nor what the parser says about it: both may show the password.
-        faults.error(
-            "ANALYTICS_DATABASE_URL cannot be read; allowed is postgres://user:password@host:port/database",
-        );
-        PgConnectOptions::new_without_pgpass()
-    })
+    fn parts(self, tls: Tls, password: Option<Secret>, faults: &mut Faults) -> Target {
+        let mut needed = |name: &str, value: Option<String>| match value {
+            Some(value) => faults.read(name, &value, "a name without control characters", |value| {
+                Some(value.to_owned()).filter(|value| !value.is_empty() && !value.contains(char::is_control))
+            }),
+            None => {
+                faults.error(format!("{name} is not set; allowed is a name, or {URL} instead"));
+                String::new()
+            }
+        };
+        let user = needed("ANALYTICS_POSTGRES_USER", self.postgres_user);
+        let database = needed("ANALYTICS_POSTGRES_DB", self.postgres_db);
+        let host = postgres::host(self.postgres_host.trim()).unwrap_or_else(|fault| {
+            // Without the value: a URL may hold a password.
+            faults.error(format!("ANALYTICS_POSTGRES_HOST {fault}"));
+            String::new()
+        });
+        let port = faults.number("ANALYTICS_POSTGRES_PORT", &self.postgres_port, 1..=65_535);
+        let password = password.map(|password| password.expose().to_owned());
+        Target { host, port, user, password, database, statement_cache: 100, tls }
+    }
 }
 
 impl DatabaseSettings {
@@ -151,7 +148,8 @@ impl DatabaseSettings {
                 && let Some(suppressed) = REFUSED_LINE.pass()
             {
                 let target = self.target();
-                tracing::error!(%error, target, suppressed, "PostgreSQL cannot be used with these settings");
+                let error = TlsFault::of(&error).map_or_else(|| error.to_string(), ToString::to_string);
+                tracing::error!(error, target, suppressed, "PostgreSQL cannot be used with these settings");
             }
             WriteFailure::of(Statement::Connect, &error)
         })
@@ -177,10 +175,10 @@ impl DatabaseSettings {
         &self,
         holders: usize,
     ) -> Result<(PgConnection, Server, session::Found), sqlx::Error> {
-        let mut connection = in_time(1, postgres_session::connect(&self.options)).await?;
+        let mut connection = in_time(1, postgres::connect(&self.options, &self.tls)).await?;
         nodelay::on_all_sockets();
-        let server =
-            in_time(holders, postgres_session::verify(&mut connection, &self.options, holders)).await?;
+        let proof = postgres_session::verify(&mut connection, (&self.options, &self.tls), holders);
+        let server = in_time(holders, proof).await?;
         let found = in_time(1, session::begin(&mut connection)).await?;
         Ok((connection, server, found))
     }

@@ -91,6 +91,9 @@ fn refusal(error: &sqlx::Error) -> String {
     if let Some(unsuitable) = Unsuitable::of(error) {
         return format!("it cannot be used as it is: {unsuitable}");
     }
+    if let sqlx::Error::Tls(fault) = error {
+        return fault.to_string();
+    }
     let Some(database) = error.as_database_error() else { return error.to_string() };
     let (message, code) = (database.message(), database.code().unwrap_or_default());
     if needs_a_person(error) {

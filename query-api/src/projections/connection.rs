@@ -1,14 +1,16 @@
 //! How a connection to PostgreSQL is made: where to, as whom, and with what it begins.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 use tokio::time::timeout;
 
 use super::pool::Forgotten;
 use super::privileges::{self, Privileges};
 use crate::faults::{DURATION, Faults, duration};
+use crate::postgres::{self, Target, Tls};
 use crate::postgres_session::{self, Server, verify};
 use crate::settings::{Setting, Values};
 
@@ -23,14 +25,14 @@ const USER: Setting =
 const PASSWORD: Setting =
     Setting::new("ANALYTICS_POSTGRES_PASSWORD", "TEXT", "").help("Password of the login").secret();
 const HOST: Setting = Setting::new("ANALYTICS_POSTGRES_HOST", "NAME", "localhost")
-    .help("Name, address or the folder of a socket");
+    .help("Name, address (IPv6 too) or the folder of a socket");
 const PORT: Setting = Setting::new("ANALYTICS_POSTGRES_PORT", "PORT", "5432").help("Its port");
 const DB: Setting =
     Setting::new("ANALYTICS_POSTGRES_DB", "NAME", "").help("Database; needed if there is no URL");
 const SSLMODE: Setting = Setting::new("ANALYTICS_POSTGRES_SSLMODE", "MODE", "prefer")
-    .help("disable, allow, prefer, require, verify-ca or verify-full");
+    .help("disable, allow, prefer, require, verify-ca or verify-full, as libpq means them: the first four verify nothing");
 const SSLROOTCERT: Setting = Setting::new("ANALYTICS_POSTGRES_SSLROOTCERT", "FILE", "")
-    .help("Certificates (PEM) to trust for verify-ca and verify-full; without it the system's");
+    .help("Certificates (PEM) that verify-ca and verify-full trust besides the system's; require then verifies as verify-ca");
 const STATEMENT_TIMEOUT: Setting = Setting::new("ANALYTICS_STATEMENT_TIMEOUT", "DURATION", "5s")
     .help("How long PostgreSQL may work on one statement");
 const POOL_SIZE: Setting =
@@ -64,6 +66,8 @@ const PROOF: Duration = Duration::from_secs(10);
 pub struct DatabaseConfig {
     /// Server and login.
     pub connect: PgConnectOptions,
+    /// What is asked of the server's certificate.
+    pub tls: Tls,
     /// The login is shared with the writer, so each connection steps down to `analytics_reader` where it may.
     pub steps_down: bool,
     /// How long PostgreSQL may work on one statement.
@@ -83,7 +87,13 @@ impl DatabaseConfig {
     #[must_use]
     pub fn nowhere() -> Self {
         let connect = PgConnectOptions::new_without_pgpass();
-        Self { connect, steps_down: false, statement_timeout: Duration::from_secs(1), pool_size: 1 }
+        Self {
+            connect,
+            tls: Tls::default(),
+            steps_down: false,
+            statement_timeout: Duration::from_secs(1),
+            pool_size: 1,
+        }
     }
 
     /// With the name that PostgreSQL's list of sessions shows.
@@ -102,12 +112,11 @@ impl DatabaseConfig {
         let read_url = faults.secret(values, &READ_DATABASE_URL);
         let steps_down = read_url.is_none();
         let url = read_url.map(|url| (READ_DATABASE_URL, url));
-        let connect = match url.or_else(|| Some((DATABASE_URL, faults.secret(values, &DATABASE_URL)?))) {
-            Some((setting, url)) => from_url(&setting, &url, faults),
-            None => from_parts(values, faults),
-        };
+        let url = url.or_else(|| Some((DATABASE_URL, faults.secret(values, &DATABASE_URL)?)));
+        let target = target(url, values, faults)?;
         Some(Self {
-            connect: connect?,
+            connect: target.options("query-api"),
+            tls: target.tls,
             steps_down,
             statement_timeout: statement_timeout?,
             pool_size: pool_size?,
@@ -115,53 +124,53 @@ impl DatabaseConfig {
     }
 }
 
-/// The parser takes any scheme and would send it to localhost.
-fn from_url(setting: &Setting, url: &str, faults: &mut Faults) -> Option<PgConnectOptions> {
-    let schemed = url.starts_with("postgres://") || url.starts_with("postgresql://");
-    let connect = schemed.then(|| url.parse().ok()).flatten();
-    if connect.is_none() {
-        faults.add(format!(
-            "{} is not readable (its value is not shown); allowed is postgres://user:password@host:port/database",
-            setting.variable
-        ));
-    }
-    connect
+/// The URL, or the parts; what a URL does not say about TLS, the parts do.
+fn target(url: Option<(Setting, String)>, values: &Values, faults: &mut Faults) -> Option<Target> {
+    let mode = faults.read(values, &SSLMODE, postgres::SSL_MODES, |text| postgres::mode(text.trim()));
+    let root = values.get(&SSLROOTCERT).map(PathBuf::from);
+    let tls = Tls { mode: mode?, root: root.clone(), identity: None };
+    let target = match &url {
+        Some((setting, url)) => {
+            postgres::read(url, tls).map_err(|fault| faults.add(format!("{} {fault}", setting.variable))).ok()
+        }
+        None => from_parts(values, faults, tls),
+    };
+    let target = target?;
+    let url = url.as_ref().map(|(setting, _)| setting.variable);
+    target.check(url, root.as_deref()).map_err(|fault| faults.add(fault)).ok()?;
+    Some(target)
 }
 
-fn from_parts(values: &Values, faults: &mut Faults) -> Option<PgConnectOptions> {
-    let any = |text: &str| Some(text.to_owned());
-    let user = faults.read(values, &USER, "a login name, or a URL in ANALYTICS_DATABASE_URL instead", any);
+fn from_parts(values: &Values, faults: &mut Faults, tls: Tls) -> Option<Target> {
+    let name = |text: &str| {
+        Some(text.trim().to_owned()).filter(|text| !text.is_empty() && !text.contains(char::is_control))
+    };
+    let user = faults.read(values, &USER, "a login name, or a URL in ANALYTICS_DATABASE_URL instead", name);
     let database =
-        faults.read(values, &DB, "a database name, or a URL in ANALYTICS_DATABASE_URL instead", any);
-    let host = faults.read(values, &HOST, "a host", any);
+        faults.read(values, &DB, "a database name, or a URL in ANALYTICS_DATABASE_URL instead", name);
+    let host = values.get(&HOST).unwrap_or_default();
+    // Without the value: a URL may hold a password.
+    let wrong = |fault: &str| format!("{} {fault}", HOST.variable);
+    let host = postgres::host(host.trim()).map_err(|fault| faults.add(wrong(fault))).ok();
     let port =
         faults.read(values, &PORT, "1 to 65535", |text| text.parse::<u16>().ok().filter(|port| *port > 0));
-    let modes = "disable, allow, prefer, require, verify-ca or verify-full";
-    let ssl_mode = faults.read(values, &SSLMODE, modes, |text| text.parse::<PgSslMode>().ok());
-    let readable =
-        |text: &str| std::fs::metadata(text).ok().filter(|file| file.is_file()).map(|_| text.to_owned());
-    let root = faults.read_optional(values, &SSLROOTCERT, "the path of a file", readable);
     let password = faults.secret(values, &PASSWORD);
-
-    let mut connect = PgConnectOptions::new_without_pgpass()
-        .username(&user?)
-        .database(&database?)
-        .host(&host?)
-        .port(port?)
-        .ssl_mode(ssl_mode?);
-    if let Some(root) = root? {
-        connect = connect.ssl_root_cert(root);
-    }
-    if let Some(password) = password {
-        connect = connect.password(&password);
-    }
-    Some(connect)
+    Some(Target {
+        host: host?,
+        port: port?,
+        user: user?,
+        password,
+        database: database?,
+        statement_cache: 100,
+        tls,
+    })
 }
 
 /// How each connection is set up.
 pub struct Session {
     /// Server and login.
     pub connect: PgConnectOptions,
+    tls: Tls,
     pub(super) forgotten: Forgotten,
     steps_down: bool,
     statement_timeout: Duration,
@@ -174,6 +183,7 @@ impl Session {
         let connect = config.connect.clone().disable_statement_logging();
         Self {
             connect,
+            tls: config.tls.clone(),
             forgotten: Forgotten::default(),
             steps_down: config.steps_down,
             statement_timeout: config.statement_timeout,
@@ -185,7 +195,7 @@ impl Session {
     /// # Errors
     /// PostgreSQL is away.
     pub async fn open(&self) -> sqlx::Result<PgConnection> {
-        let mut connection = postgres_session::connect(&self.connect).await?;
+        let mut connection = postgres::connect(&self.connect, &self.tls).await?;
         self.prepare(&mut connection).await?;
         Ok(connection)
     }
@@ -215,9 +225,9 @@ impl Session {
             let sentence = format!("no answer within {} s", patience.as_secs());
             sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, sentence))
         };
-        let connecting = timeout(patience, postgres_session::connect(&self.connect));
+        let connecting = timeout(patience, postgres::connect(&self.connect, &self.tls));
         let mut connection = connecting.await.map_err(no_answer)??;
-        let proving = timeout(PROOF, verify(&mut connection, &self.connect, holders));
+        let proving = timeout(PROOF, verify(&mut connection, (&self.connect, &self.tls), holders));
         let server = proving.await.map_err(no_answer)??;
         let asking = timeout(patience, async {
             self.prepare(&mut connection).await?;

@@ -72,6 +72,7 @@ pub fn sentence(error: &sqlx::Error) -> String {
         sqlx::Error::Database(error) => error.message().to_owned(),
         sqlx::Error::Io(error) => error.to_string(),
         sqlx::Error::Configuration(error) => error.to_string(),
+        sqlx::Error::Tls(error) => error.to_string(),
         other => other.to_string(),
     }
 }

@@ -1,6 +1,7 @@
 use sqlx::PgConnection;
 
 use crate::cli::{migrate, sentence};
+use crate::postgres::TlsFault;
 use crate::postgres_session::Unsuitable;
 use crate::screen::Screen;
 use crate::write::{DatabaseSettings, SessionFound};
@@ -23,9 +24,10 @@ pub(super) async fn check(database: &DatabaseSettings, screen: &mut Screen) -> a
     let (mut connection, server, found) = match database.inspect().await {
         Ok(inspected) => inspected,
         Err(error) => {
-            match Unsuitable::of(&error) {
-                Some(unsuitable) => screen.wrong(&unsuitable.found, unsuitable.remedy),
-                None => screen.wrong(&format!("cannot connect: {}", sentence(&error)), remedy(&error)),
+            match (Unsuitable::of(&error), TlsFault::of(&error)) {
+                (Some(unsuitable), _) => screen.wrong(&unsuitable.found, unsuitable.remedy),
+                (_, Some(fault)) => screen.wrong(&format!("cannot connect: {}", fault.what), &fault.remedy),
+                _ => screen.wrong(&format!("cannot connect: {}", sentence(&error)), remedy(&error)),
             }
             return Ok(());
         }
@@ -46,7 +48,6 @@ fn remedy(error: &sqlx::Error) -> &'static str {
         }
         (Some("3D000"), _) => "make the database, or check ANALYTICS_POSTGRES_DB",
         (Some("53300"), _) => "too many connections: raise max_connections or stop something",
-        (_, sqlx::Error::Tls(_)) => "check ANALYTICS_POSTGRES_SSLMODE and ANALYTICS_POSTGRES_SSLROOTCERT",
         (_, sqlx::Error::Io(fault)) if fault.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
             if fault.to_string().contains("standby") {
                 "connect to the primary server"

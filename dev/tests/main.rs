@@ -14,6 +14,7 @@ mod read_models_agree;
 mod reader_cannot_write;
 mod poolers;
 mod sessions;
+mod settings;
 mod oracle;
 mod faults_oracle;
 

@@ -2,7 +2,7 @@
 
 mod faults;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, Datelike as _, TimeDelta, Utc};
 
@@ -10,9 +10,11 @@ use crate::{
     batch::{BatchArgs, BatchSettings},
     consume::{KafkaArgs, KafkaSettings},
     decode::Limits,
+    environment::Environment,
     http::{HttpArgs, HttpSettings},
     normalize::EventTimeLimits,
     telemetry::{LogArgs, LogSettings},
+    units,
     write::{DatabaseArgs, DatabaseSettings},
 };
 pub use faults::{Faults, Secret};
@@ -127,13 +129,10 @@ pub struct ServiceSettings {
 
 impl ConfigArgs {
     /// # Errors
-    /// A sentence for each fault; `more` are those that were found on the way here.
-    pub fn check(
-        self,
-        environment: BTreeMap<String, String>,
-        more: Vec<String>,
-    ) -> Result<Config, Vec<String>> {
-        let mut faults = Faults { environment, errors: more, ..Faults::default() };
+    /// A sentence for each fault, then what is only suspicious: it may be why.
+    pub fn check(self, environment: Environment) -> Result<Config, Vec<String>> {
+        let Environment { variables, errors, warnings } = environment;
+        let mut faults = Faults { environment: variables, errors, warnings };
         let batch = self.batch.check(&mut faults);
         let (decode, event_time) = self.events.check(&mut faults);
         if decode.max_bytes > batch.max_bytes && batch.max_bytes > 0 {
@@ -154,7 +153,11 @@ impl ConfigArgs {
             batch,
             warnings: faults.warnings,
         };
-        if faults.errors.is_empty() { Ok(config) } else { Err(faults.errors) }
+        if faults.errors.is_empty() {
+            return Ok(config);
+        }
+        faults.errors.extend(config.warnings);
+        Err(faults.errors)
     }
 }
 
@@ -165,13 +168,12 @@ impl ServiceArgs {
             Some(port) => faults.number("ANALYTICS_INGEST_SERVICE_PORT", port, 0..=u16::MAX),
             None => faults.number("ANALYTICS_SERVICE_PORT", &self.service_port, 0..=u16::MAX),
         };
-        let drain = Duration::from_secs(1)..=Duration::from_secs(600);
         ServiceSettings {
-            app_name: self.app_name,
-            environment: self.environment,
-            host: self.service_host,
+            app_name: faults.take("ANALYTICS_APP_NAME", &self.app_name, units::name),
+            environment: faults.take("ANALYTICS_ENVIRONMENT", &self.environment, units::name),
+            host: faults.take("ANALYTICS_SERVICE_HOST", &self.service_host, units::host),
             port,
-            drain_timeout: faults.duration("ANALYTICS_DRAIN_TIMEOUT", &self.drain_timeout, drain),
+            drain_timeout: faults.duration("ANALYTICS_DRAIN_TIMEOUT", &self.drain_timeout, units::DRAIN),
         }
     }
 }

@@ -15,6 +15,8 @@ pub mod write;
 
 pub mod clock;
 pub mod config;
+pub mod environment;
+pub mod units;
 pub mod fail_point;
 pub mod health;
 pub mod metrics;

@@ -10,7 +10,7 @@ use std::{
 use rdkafka::{config::RDKafkaLogLevel, error::KafkaError};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::Faults;
+use crate::{config::Faults, units};
 
 /// How the process speaks.
 #[derive(clap::Args)]
@@ -34,15 +34,9 @@ pub struct LogSettings {
 impl LogArgs {
     /// Notes each fault.
     pub fn check(self, faults: &mut Faults) -> LogSettings {
-        if let Err(error) = EnvFilter::builder().parse(&self.log) {
-            faults.error(format!(
-                "ANALYTICS_LOG is `{}`; allowed is a level or module=level, separated by commas: {error}",
-                self.log
-            ));
-        }
         let format = faults.word("ANALYTICS_LOG_FORMAT", &self.log_format, &["auto", "pretty", "json"]);
         LogSettings {
-            filter: self.log,
+            filter: faults.take("ANALYTICS_LOG", &self.log, units::log_filter),
             json: format == "json" || (format == "auto" && !stderr().is_terminal()),
         }
     }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use clap::{ArgMatches, Command};
 
-use crate::faults::{DURATION, Faults, duration};
+use crate::faults::Faults;
 use crate::http::HttpConfig;
 use crate::projections::connection::DatabaseConfig;
 use crate::settings::{Setting, Values};
 use crate::telemetry::Telemetry;
-use crate::{http, projections, telemetry};
+use crate::{http, projections, telemetry, units};
 
 const APP_NAME: Setting =
     Setting::new("ANALYTICS_APP_NAME", "NAME", "analytics-service").help("How the log names it");
@@ -44,6 +44,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// The log.
     pub telemetry: Telemetry,
+    /// What is allowed but probably not meant; logged at start.
+    pub warnings: Vec<String>,
 }
 
 impl Config {
@@ -54,11 +56,10 @@ impl Config {
     pub fn load(matches: &ArgMatches) -> Result<Self, Faults> {
         let mut faults = Faults::default();
         let values = Values::load(matches, &all_settings(), &mut faults);
-        let any = |text: &str| Some(text.to_owned());
-        let app_name = faults.read(&values, &APP_NAME, "a name", any);
-        let environment = faults.read(&values, &ENVIRONMENT, "a name", any);
-        faults.read(&values, &API_VERSION, "v1", |text| (text == "v1").then_some(()));
-        let drain_timeout = faults.read(&values, &DRAIN_TIMEOUT, DURATION, duration);
+        let app_name = faults.take(&values, &APP_NAME, units::name);
+        let environment = faults.take(&values, &ENVIRONMENT, units::name);
+        faults.take(&values, &API_VERSION, |text| units::word(text, &["v1"]));
+        let drain_timeout = faults.take(&values, &DRAIN_TIMEOUT, |text| units::duration(text, units::DRAIN));
         let http = HttpConfig::check(&values, &mut faults);
         let database = DatabaseConfig::check(&values, &mut faults);
         let telemetry = Telemetry::check(&values, &mut faults);
@@ -72,7 +73,8 @@ impl Config {
                 Some(telemetry),
             ) if faults.none() => {
                 let database = database.named(&format!("{app_name} query-api"));
-                Ok(Self { app_name, environment, drain_timeout, http, database, telemetry })
+                let warnings = faults.warnings;
+                Ok(Self { app_name, environment, drain_timeout, http, database, telemetry, warnings })
             }
             _ => Err(faults),
         }
@@ -96,7 +98,7 @@ pub fn command() -> Command {
         .after_help(format!(
             "Secrets (from the variable, or from the file that …_FILE names):\n{}\n\n\
              Flags win over variables, variables over a file .env here or in a folder above. An empty variable counts \
-             as unset.\n\n{EXIT_CODES}",
+             as unset. Durations: 500ms, 5s, 2m, 1h, 30d.\n\n{EXIT_CODES}",
             secrets.join("\n"),
         ))
 }

@@ -4,21 +4,31 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::settings::{Setting, Values};
+use crate::units;
 
 /// Everything that is wrong with the settings, told in one go.
 #[derive(Debug, Default)]
-pub struct Faults(Vec<String>);
+pub struct Faults {
+    errors: Vec<String>,
+    /// What is allowed but probably not meant; logged at start.
+    pub warnings: Vec<String>,
+}
 
 impl Faults {
     /// One more sentence.
     pub fn add(&mut self, sentence: String) {
-        self.0.push(sentence);
+        self.errors.push(sentence);
+    }
+
+    /// A sentence that stops nothing.
+    pub fn warn(&mut self, sentence: String) {
+        self.warnings.push(sentence);
     }
 
     /// Whether everything was right.
     #[must_use]
     pub fn none(&self) -> bool {
-        self.0.is_empty()
+        self.errors.is_empty()
     }
 
     /// A setting that has a default or is required.
@@ -29,16 +39,29 @@ impl Faults {
         allowed: &str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Option<T> {
-        if let Some(text) = values.get(setting) {
-            let value = parse(&text);
-            if value.is_none() {
-                let shown = if setting.secret { "not readable".to_owned() } else { format!("`{text}`") };
-                self.add(format!("{} is {shown}; allowed is {allowed}", setting.variable));
-            }
-            return value;
+        if values.get(setting).is_some() {
+            return self.take(values, setting, |text| parse(text).ok_or_else(|| allowed.to_owned()));
         }
         self.add(format!("{} is not set; allowed is {allowed}", setting.variable));
         None
+    }
+
+    /// A setting that has a default, with a parser that knows what is allowed.
+    pub fn take<T>(
+        &mut self,
+        values: &Values,
+        setting: &Setting,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let text = values.get(setting).unwrap_or_default();
+        let read = match values.service_link(setting.variable, &text) {
+            Some(sentence) => Err(sentence),
+            None => parse(&text).map_err(|allowed| {
+                let shown = if setting.secret { "not readable".to_owned() } else { format!("`{text}`") };
+                format!("{} is {shown}; allowed is {allowed}", setting.variable)
+            }),
+        };
+        read.map_err(|sentence| self.add(sentence)).ok()
     }
 
     /// A setting that may be missing; `Some(None)` if it is.
@@ -84,76 +107,11 @@ impl Faults {
 
 impl fmt::Display for Faults {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|sentence| writeln!(formatter, "  {sentence}"))
+        self.errors.iter().chain(&self.warnings).try_for_each(|sentence| writeln!(formatter, "  {sentence}"))
     }
 }
 
-/// `500ms`, `5s`, `2m`, `1h`: a whole number and a unit, more than nothing and no longer than a day.
-#[must_use]
-pub fn duration(text: &str) -> Option<Duration> {
-    let split = text.find(|character: char| !character.is_ascii_digit())?;
-    let (number, unit) = text.split_at(split);
-    let milliseconds = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    let total = number.parse::<u64>().ok()?.checked_mul(milliseconds)?;
-    (1..=86_400_000).contains(&total).then(|| Duration::from_millis(total))
-}
-
-/// `512`, `64KiB`, `16MiB`, `1GiB`: a whole number of bytes, with or without a unit.
-#[must_use]
-pub fn size(text: &str) -> Option<u64> {
-    let split = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let factor = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(factor)
-}
-
-/// What [`size`] allows, for people.
-pub const SIZE: &str = "a size such as 512KiB or 16MiB";
-
-/// What [`duration`] allows, for people.
-pub const DURATION: &str = "a number with its unit, such as 500ms, 5s or 2m";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_bytes_or_binary_units() {
-        for (text, bytes) in [
-            ("16MiB", Some(16 << 20)),
-            ("16 mib", Some(16 << 20)),
-            ("512", Some(512)),
-            ("2GiB", Some(2 << 30)),
-            ("16MB", None),
-            ("MiB", None),
-            ("", None),
-            ("99999999999GiB", None),
-        ] {
-            assert_eq!(size(text), bytes, "{text}");
-        }
-    }
-
-    #[test]
-    fn durations_have_a_unit() {
-        for (text, milliseconds) in
-            [("500ms", Some(500)), ("5s", Some(5_000)), ("2m", Some(120_000)), ("24h", Some(86_400_000))]
-        {
-            assert_eq!(duration(text).map(|duration| duration.as_millis()), milliseconds);
-        }
-        for text in ["", "5", "s", "0s", "-1s", "1.5s", "5 s", "25h", "99999999999999999999h", "5sec"] {
-            assert_eq!(duration(text), None, "{text}");
-        }
-    }
+/// More than nothing and no longer than a day; otherwise what is allowed.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    units::duration(text, Duration::from_millis(1)..=Duration::from_secs(86_400))
 }

@@ -12,6 +12,8 @@ pub mod postgres;
 pub mod settings;
 pub mod faults;
 pub mod config;
+pub mod environment;
+pub mod units;
 pub mod clock;
 pub mod budget;
 pub mod telemetry;

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
             }
         };
     }
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {

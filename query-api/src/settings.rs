@@ -1,10 +1,11 @@
 //! How settings are found and refused: flag, then variable, then `.env`, then default; an empty value counts as none.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches};
 
+use crate::environment::{Environment, service_link};
 use crate::faults::Faults;
 
 /// A setting that people can make.
@@ -63,8 +64,7 @@ impl Setting {
 /// What was set, and where.
 pub struct Values {
     flags: HashMap<String, String>,
-    dotenv: HashMap<String, String>,
-    environment: fn(&str) -> Option<String>,
+    variables: BTreeMap<String, String>,
 }
 
 impl Values {
@@ -78,24 +78,10 @@ impl Values {
                 flags.insert(variable.to_owned(), value.clone());
             }
         }
-        let mut dotenv = HashMap::new();
-        match dotenvy::dotenv_iter() {
-            Ok(lines) => {
-                for line in lines {
-                    match line {
-                        Ok((name, value)) => drop(dotenv.insert(name, value)),
-                        Err(fault) => faults.add(format!(".env cannot be read: {}", without_value(&fault))),
-                    }
-                }
-            }
-            Err(fault) if fault.not_found() => {}
-            Err(fault) => faults.add(format!(".env cannot be read: {}", without_value(&fault))),
-        }
-        Self {
-            flags,
-            dotenv,
-            environment: |name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()),
-        }
+        let environment = Environment::load();
+        environment.errors.into_iter().for_each(|sentence| faults.add(sentence));
+        environment.warnings.into_iter().for_each(|sentence| faults.warn(sentence));
+        Self { flags, variables: environment.variables }
     }
 
     /// As it was set, or the default; `None` if there is neither.
@@ -106,20 +92,13 @@ impl Values {
     }
 
     pub(crate) fn by_name(&self, variable: &str) -> Option<String> {
-        let places = [
-            self.flags.get(variable).cloned(),
-            (self.environment)(variable),
-            self.dotenv.get(variable).cloned(),
-        ];
-        places.into_iter().flatten().find(|value| !value.is_empty())
+        let flag = self.flags.get(variable).filter(|value| !value.is_empty());
+        flag.or_else(|| self.variables.get(variable)).cloned()
     }
-}
 
-/// A line of `.env` may hold a secret, so only its kind of fault is told.
-fn without_value(fault: &dotenvy::Error) -> String {
-    match fault {
-        dotenvy::Error::LineParse(_, at) => format!("a line is not NAME=value, at its character {at}"),
-        other => other.to_string(),
+    /// Why this value is nobody's, if Kubernetes made it.
+    pub(crate) fn service_link(&self, variable: &str, value: &str) -> Option<String> {
+        service_link(&self.variables, variable, value)
     }
 }
 
@@ -130,32 +109,28 @@ mod tests {
     const PORT: Setting = Setting::new("ANALYTICS_TEST_PORT", "PORT", "8000");
     const SECRET: Setting = Setting::new("ANALYTICS_TEST_SECRET", "TEXT", "").secret();
 
-    fn values(
-        flags: &[(&str, &str)],
-        dotenv: &[(&str, &str)],
-        environment: fn(&str) -> Option<String>,
-    ) -> Values {
-        let map =
-            |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Values { flags: map(flags), dotenv: map(dotenv), environment }
+    fn values(flags: &[(&str, &str)], variables: &[(&str, &str)]) -> Values {
+        let pairs = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        Values {
+            flags: pairs(flags).into_iter().collect(),
+            variables: pairs(variables).into_iter().collect(),
+        }
     }
 
     #[test]
-    fn a_flag_wins_over_the_variable_over_dotenv_over_the_default_and_empty_is_unset() {
-        let dotenv = [("ANALYTICS_TEST_PORT", "3")];
-        let empty = |_: &str| Some(String::new());
-        let set = |_: &str| Some("2".to_owned());
-        assert_eq!(values(&[("ANALYTICS_TEST_PORT", "1")], &dotenv, set).get(&PORT).unwrap(), "1");
-        assert_eq!(values(&[], &dotenv, set).get(&PORT).unwrap(), "2");
-        assert_eq!(values(&[], &dotenv, empty).get(&PORT).unwrap(), "3");
-        assert_eq!(values(&[], &[("ANALYTICS_TEST_PORT", "")], empty).get(&PORT).unwrap(), "8000");
+    fn a_flag_wins_over_the_variable_over_the_default_and_an_empty_flag_is_none() {
+        let set = [("ANALYTICS_TEST_PORT", "2")];
+        assert_eq!(values(&[("ANALYTICS_TEST_PORT", "1")], &set).get(&PORT).unwrap(), "1");
+        assert_eq!(values(&[("ANALYTICS_TEST_PORT", "")], &set).get(&PORT).unwrap(), "2");
+        assert_eq!(values(&[], &[]).get(&PORT).unwrap(), "8000");
     }
 
     #[test]
     fn faults_name_variable_value_and_what_is_allowed_but_no_secret() {
         let mut faults = Faults::default();
-        let values =
-            values(&[("ANALYTICS_TEST_PORT", "x"), ("ANALYTICS_TEST_SECRET", "hush")], &[], |_| None);
+        let values = values(&[("ANALYTICS_TEST_PORT", "x"), ("ANALYTICS_TEST_SECRET", "hush")], &[]);
         assert_eq!(faults.read(&values, &PORT, "0 to 65535", |text| text.parse::<u16>().ok()), None);
         assert_eq!(faults.read(&values, &SECRET, "a URL", |_| None::<u8>), None);
         assert_eq!(

@@ -6,6 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::faults::Faults;
 use crate::settings::{Setting, Values};
+use crate::units;
 
 const LOG: Setting = Setting::new("ANALYTICS_LOG", "FILTER", "info")
     .help("What is logged: error, warn, info, debug or trace, also by module, e.g. info,query_api=debug");
@@ -25,15 +26,9 @@ pub struct Telemetry {
 impl Telemetry {
     /// Checks the settings.
     pub fn check(values: &Values, faults: &mut Faults) -> Option<Self> {
-        let filter = faults.read(values, &LOG, "a level or a list of module=level", |text| {
-            EnvFilter::try_new(text).ok().map(|_| text.to_owned())
-        });
-        let json = faults.read(values, &LOG_FORMAT, "auto, pretty or json", |text| match text {
-            "auto" => Some(!std::io::stderr().is_terminal()),
-            "pretty" => Some(false),
-            "json" => Some(true),
-            _ => None,
-        });
+        let filter = faults.take(values, &LOG, units::log_filter);
+        let format = faults.take(values, &LOG_FORMAT, |text| units::word(text, &["auto", "pretty", "json"]));
+        let json = format.map(|word| word == "json" || (word == "auto" && !std::io::stderr().is_terminal()));
         Some(Self { filter: filter?, json: json? })
     }
 }

@@ -35,12 +35,12 @@ fn every_wrong_setting_is_reported_at_once() {
     assert_eq!(
         standard_error(&output),
         "query-api cannot start with these settings:
-  ANALYTICS_SERVICE_PORT is `80x`; allowed is 0 to 65535
-  ANALYTICS_METRICS_WINDOW_MINUTES is `4`; allowed is 5 to 10080
-  ANALYTICS_STATEMENT_TIMEOUT is `5`; allowed is a number with its unit, such as 500ms, 5s or 2m
+  ANALYTICS_SERVICE_PORT is `80x`; allowed is a whole number from 0 to 65535
+  ANALYTICS_METRICS_WINDOW_MINUTES is `4`; allowed is a whole number from 5 to 10080
+  ANALYTICS_STATEMENT_TIMEOUT is `5`; allowed is a duration such as 500ms, 5s, 2m, 1h or 30d, from 1ms to 1d
   ANALYTICS_POSTGRES_USER is not set; allowed is a login name, or a URL in ANALYTICS_DATABASE_URL instead
   ANALYTICS_POSTGRES_DB is not set; allowed is a database name, or a URL in ANALYTICS_DATABASE_URL instead
-  ANALYTICS_POSTGRES_PORT is `0`; allowed is 1 to 65535
+  ANALYTICS_POSTGRES_PORT is `0`; allowed is a whole number from 1 to 65535
   ANALYTICS_POSTGRES_PASSWORD and ANALYTICS_POSTGRES_PASSWORD_FILE are both set; allowed is one of them
 
 "

@@ -3,20 +3,22 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the command line talks to people")]
 
-mod dotenv;
 mod migrate;
 mod check;
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::future::Future;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::builder::Resettable;
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use sqlx::Executor as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, ConfigArgs};
+use crate::environment::Environment;
 use crate::normalize::Rules;
 use crate::postgres_session::Unsuitable;
 use crate::write::rule_identities;
@@ -79,15 +81,15 @@ enum Verb {
 #[must_use]
 pub fn main() -> ExitCode {
     // Before any thread: it changes the environment.
-    let faults = dotenv::load();
     postgres::forget_libpq_variables();
+    let environment = Environment::load();
     #[cfg(feature = "fail-points")]
-    let faults = faults.into_iter().chain(crate::fail_point::arm().err()).collect();
-    let cli = parse();
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let config = match cli.settings.check(environment, faults) {
+    let environment = Environment {
+        errors: environment.errors.into_iter().chain(crate::fail_point::arm().err()).collect(),
+        ..environment
+    };
+    let cli = parse(&environment.variables);
+    let config = match cli.settings.check(environment) {
         Ok(config) => config,
         Err(faults) => {
             eprintln!("ingest-worker cannot start with these settings:\n  {}", faults.join("\n  "));
@@ -116,16 +118,24 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// As derived, but: settings are allowed after the verb too, empty variables count as unset, values of variables are not
-/// shown.
-fn parse() -> Cli {
-    let command = Cli::command().mut_args(|arg| {
-        let is_empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
-        let empty = arg.get_env().is_some_and(is_empty);
+/// As derived, but: settings are allowed after the verb too, and variables, `.env` with them, come as flags before those of
+/// the command line, which win.
+fn parse(variables: &BTreeMap<String, String>) -> Cli {
+    let command = Cli::command().args_override_self(true).mut_args(|arg| {
         let arg = arg.global(true).hide_env_values(true);
-        if empty { arg.env(Resettable::Reset) } else { arg }
+        let set = arg.get_env().filter(|name| std::env::var_os(name).is_some());
+        // What counts as unset is no value.
+        let unset = set.is_some_and(|name| name.to_str().is_none_or(|name| !variables.contains_key(name)));
+        if unset { arg.env(Resettable::Reset) } else { arg }
     });
-    Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    let flag = |arg: &Arg| {
+        let value = variables.get(arg.get_env()?.to_str()?)?;
+        Some(OsString::from(format!("--{}={value}", arg.get_long()?)))
+    };
+    let flags: Vec<OsString> = command.get_arguments().filter_map(flag).collect();
+    let mut line = std::env::args_os();
+    let line = line.next().into_iter().chain(flags).chain(line);
+    Cli::from_arg_matches(&command.get_matches_from(line)).unwrap_or_else(|error| error.exit())
 }
 
 fn run(config: Config, migrate: bool) -> ExitCode {

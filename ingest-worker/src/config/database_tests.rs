@@ -1,10 +1,10 @@
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use proptest::prelude::*;
 use sqlx::postgres::PgSslMode;
 
 use super::tests::{check, parse};
+use crate::environment::Environment;
 use crate::postgres::{Target, Tls, host, read};
 
 fn url(text: &str) -> Result<Target, String> {
@@ -172,7 +172,7 @@ fn a_host_of_its_own_is_as_strict() {
     let target = check(&["--postgres-host= [::1] "], &[]).ok().unwrap().database;
     assert_eq!((target.options.get_host(), target.options.get_port()), ("::1", 5432));
     let line = parse(&["worker", "--postgres-user=a\tb", "--postgres-db= "]);
-    let faults = line.settings.check(BTreeMap::new(), Vec::new()).err().unwrap();
+    let faults = line.settings.check(Environment::default()).err().unwrap();
     assert_eq!(faults.len(), 2, "{faults:?}");
     assert!(faults.iter().all(|fault| fault.contains("control characters")), "{faults:?}");
 }

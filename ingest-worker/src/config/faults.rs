@@ -1,5 +1,7 @@
 use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
+use crate::{environment::service_link, units};
+
 /// A text that never shows itself in a log line.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -49,17 +51,30 @@ impl Faults {
         allowed: &str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> T {
-        parse(value.trim()).unwrap_or_else(|| {
-            self.error(format!("{name} is `{value}`; allowed is {allowed}"));
+        self.take(name, value, |value| parse(value).ok_or_else(|| allowed.to_owned()))
+    }
+
+    /// The same with a parser that knows what is allowed.
+    pub fn take<T: Default>(
+        &mut self,
+        name: &str,
+        value: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> T {
+        let value = value.trim();
+        let read = match service_link(&self.environment, name, value) {
+            Some(sentence) => Err(sentence),
+            None => parse(value).map_err(|allowed| format!("{name} is `{value}`; allowed is {allowed}")),
+        };
+        read.unwrap_or_else(|sentence| {
+            self.error(sentence);
             T::default()
         })
     }
 
     /// One of these words, in any case; returned as written here.
     pub fn word(&mut self, name: &str, value: &str, words: &[&'static str]) -> &'static str {
-        self.read(name, value, &words.join(" | "), |value| {
-            words.iter().find(|word| word.eq_ignore_ascii_case(value)).copied()
-        })
+        self.take(name, value, |value| units::word(value, words))
     }
 
     /// A whole number.
@@ -67,25 +82,17 @@ impl Faults {
     where
         T: Default + Display + FromStr + PartialOrd,
     {
-        let allowed = format!("a whole number from {} to {}", range.start(), range.end());
-        self.read(name, value, &allowed, |value| value.parse().ok().filter(|number| range.contains(number)))
+        self.take(name, value, |value| units::number(value, range))
     }
 
     /// A duration such as `500ms`, `5s`, `2m`, `1h` or `366d`.
     pub fn duration(&mut self, name: &str, value: &str, range: RangeInclusive<Duration>) -> Duration {
-        let (min, max) = (duration_text(*range.start()), duration_text(*range.end()));
-        let allowed = format!("a duration such as 500ms, 5s, 2m, from {min} to {max}");
-        self.read(name, value, &allowed, |value| duration(value).filter(|length| range.contains(length)))
+        self.take(name, value, |value| units::duration(value, range))
     }
 
     /// A number of bytes such as `16MiB`.
     pub fn size(&mut self, name: &str, value: &str, range: RangeInclusive<usize>) -> usize {
-        let allowed = format!(
-            "a size such as 512KiB or 16MiB, from {} to {}",
-            size_text(*range.start()),
-            size_text(*range.end())
-        );
-        self.read(name, value, &allowed, |value| size(value).filter(|bytes| range.contains(bytes)))
+        self.take(name, value, |value| units::size(value, range))
     }
 
     /// A secret from its variable, or from the file that the variable `…_FILE` names; a line break at the file's end is
@@ -109,69 +116,38 @@ impl Faults {
     }
 }
 
-fn split_unit(value: &str) -> Option<(u64, &str)> {
-    let digits = value.find(|character: char| !character.is_ascii_digit()).unwrap_or(value.len());
-    let (number, unit) = value.split_at(digits);
-    Some((number.parse().ok()?, unit.trim()))
-}
-
-fn duration(value: &str) -> Option<Duration> {
-    let (number, unit) = split_unit(value)?;
-    let seconds = match unit {
-        "ms" => return Some(Duration::from_millis(number)),
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    Some(Duration::from_secs(number.checked_mul(seconds)?))
-}
-
-fn duration_text(length: Duration) -> String {
-    let seconds = length.as_secs();
-    match (length.subsec_millis(), seconds) {
-        (0, seconds) if seconds >= 86_400 && seconds.is_multiple_of(86_400) => {
-            format!("{}d", seconds / 86_400)
-        }
-        (0, seconds) => format!("{seconds}s"),
-        _ => format!("{}ms", length.as_millis()),
-    }
-}
-
-const UNITS: [(&str, usize); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
-
-fn size(value: &str) -> Option<usize> {
-    let (number, unit) = split_unit(value)?;
-    let unit = if unit.is_empty() { "B" } else { unit };
-    let (_, factor) = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit))?;
-    usize::try_from(number).ok()?.checked_mul(*factor)
-}
-
-fn size_text(bytes: usize) -> String {
-    let fitting = UNITS.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor));
-    fitting.map_or_else(|| format!("{bytes}B"), |(name, factor)| format!("{}{name}", bytes / factor))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn durations_have_a_unit() {
-        for (text, expected) in [
-            ("500ms", Some(Duration::from_millis(500))),
-            ("5s", Some(Duration::from_secs(5))),
-            ("2m", Some(Duration::from_secs(120))),
-            ("366d", Some(Duration::from_secs(366 * 86_400))),
+    fn durations_have_a_unit_that_everybody_reads_alike() {
+        let any = Duration::ZERO..=Duration::from_secs(1_000 * 86_400);
+        for (text, milliseconds) in [
+            ("500ms", Some(500)),
+            ("5s", Some(5_000)),
+            ("5 s", Some(5_000)),
+            ("2m", Some(120_000)),
+            ("2min", Some(120_000)),
+            ("1h 30m", Some(5_400_000)),
+            ("1.5s", Some(1_500)),
+            ("366d", Some(366 * 86_400_000)),
+            ("0s", Some(0)),
             ("5", None),
             ("", None),
             ("-5s", None),
-            ("1.5s", None),
+            ("5M", None),
+            ("1month", None),
+            ("1y", None),
+            ("1 year", None),
+            ("1 5s", None),
+            ("1h 3 0m", None),
+            ("5S", None),
             ("99999999999999999999s", None),
             ("9999999999999999999d", None),
         ] {
-            assert_eq!(duration(text), expected, "{text}");
+            let read = units::duration(text, any.clone()).ok();
+            assert_eq!(read, milliseconds.map(Duration::from_millis), "{text}");
         }
     }
 
@@ -180,16 +156,25 @@ mod tests {
         for (text, expected) in [
             ("16MiB", Some(16 << 20)),
             ("16 mib", Some(16 << 20)),
+            ("16Mi", Some(16 << 20)),
+            ("1.5KiB", Some(1536)),
             ("512", Some(512)),
+            ("512 B", Some(512)),
             ("2GiB", Some(2 << 30)),
             ("16MB", None),
+            ("16M", None),
+            ("16k", None),
+            ("-1", None),
             ("MiB", None),
-            ("99999999999GiB", None),
         ] {
-            assert_eq!(size(text), expected, "{text}");
+            assert_eq!(units::size(text, 0..=1 << 40).ok(), expected, "{text}");
         }
-        assert_eq!(size_text(16 << 20), "16MiB");
-        assert_eq!(size_text(1500), "1500B");
+        for (range, allowed) in
+            [(1500..=16 << 20, "from 1500B to 16MiB"), (0..=1 << 40, "from 0B to 1024GiB")]
+        {
+            let refused = units::size("99999999999GiB", range).unwrap_err();
+            assert!(refused.ends_with(allowed), "{refused}");
+        }
     }
 
     #[test]

@@ -20,9 +20,8 @@ pub(super) fn parse(flags: &[&str]) -> Line {
 pub(super) fn check(flags: &[&str], variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let needed = ["worker", "--postgres-user", "u", "--postgres-db", "d"];
     let line = parse(&[&needed, flags].concat());
-    let environment =
-        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    line.settings.check(environment, Vec::new())
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    line.settings.check(Environment { variables, ..Environment::default() })
 }
 
 #[test]
@@ -114,7 +113,9 @@ fn all_faults_are_reported_at_once_and_secrets_never() {
     let faults = check(&["--lanes=none", "--batch-linger=5", "--kafka-topic=a b"], &secrets).err().unwrap();
     assert_eq!(faults.len(), 5, "{faults:#?}");
     assert!(!faults.concat().contains("hunter2"), "{faults:#?}");
-    let missing = parse(&["worker"]).settings.check(BTreeMap::new(), vec!["found before".to_owned()]);
+    let missing = parse(&["worker"])
+        .settings
+        .check(Environment { errors: vec!["found before".to_owned()], ..Environment::default() });
     assert_eq!(missing.err().unwrap().len(), 3);
 }
 

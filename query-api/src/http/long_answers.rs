@@ -13,10 +13,11 @@ use tracing::Instrument as _;
 use std::sync::Arc;
 
 use crate::budget::{Budget, Held};
-use crate::faults::{DURATION, Faults, SIZE, duration, size};
+use crate::faults::{Faults, duration};
 use crate::metrics;
 use crate::projections::failure::QueryFailure;
 use crate::settings::{Setting, Values};
+use crate::units;
 
 const PAYLOAD_MAX_BYTES: Setting = Setting::new("ANALYTICS_PAYLOAD_MAX_BYTES", "SIZE", "8MiB").help(
     "In the place of a longer payload stands a marker; the writer refuses such since it knows this setting",
@@ -56,15 +57,15 @@ pub struct LongAnswersConfig {
 impl LongAnswersConfig {
     /// Checks the settings.
     pub fn check(values: &Values, faults: &mut Faults) -> Option<Self> {
-        let range = |text: &str| size(text).filter(|bytes| (64 << 10..=512 << 20).contains(bytes));
-        let allowed = format!("{SIZE}, from 64KiB to 512MiB");
-        let payload_max_bytes = faults.read(values, &PAYLOAD_MAX_BYTES, &allowed, range);
-        let memory = faults.read(values, &ANSWER_MEMORY, &format!("{SIZE}, at least 4MiB"), |text| {
-            size(text).filter(|bytes| (4 << 20..=1 << 40).contains(bytes))
-        });
-        let client_timeout = faults.read(values, &CLIENT_TIMEOUT, DURATION, duration);
-        let config =
-            Self { payload_max_bytes: payload_max_bytes?, memory: memory?, client_timeout: client_timeout? };
+        let payload_max_bytes =
+            faults.take(values, &PAYLOAD_MAX_BYTES, |text| units::size(text, 64 << 10..=512 << 20));
+        let memory = faults.take(values, &ANSWER_MEMORY, |text| units::size(text, 4 << 20..=1 << 40));
+        let client_timeout = faults.take(values, &CLIENT_TIMEOUT, duration);
+        let config = Self {
+            payload_max_bytes: payload_max_bytes? as u64,
+            memory: memory? as u64,
+            client_timeout: client_timeout?,
+        };
         if config.memory < 4 * config.payload_max_bytes {
             faults.add(format!(
                 "{} is less than four times {}; allowed is that at least: one payload is there three times while it is read",

@@ -37,6 +37,7 @@ use crate::projections::database::Database;
 use crate::queries::recent_events::RecentEventsHandler;
 use crate::queries::summary::SummaryHandler;
 use crate::settings::{Setting, Values};
+use crate::units;
 
 const HOST: Setting = Setting::new("ANALYTICS_SERVICE_HOST", "ADDRESS", "127.0.0.1")
     .help("Where to listen; 0.0.0.0 is everywhere");
@@ -70,8 +71,8 @@ pub struct HttpConfig {
 impl HttpConfig {
     /// Checks the settings.
     pub fn check(values: &Values, faults: &mut Faults) -> Option<Self> {
-        let host = faults.read(values, &HOST, "an address or a name", |text| Some(text.to_owned()));
-        let port = faults.read(values, &PORT, "0 to 65535", |text| text.parse().ok());
+        let host = faults.take(values, &HOST, units::host);
+        let port = faults.take(values, &PORT, |text| units::number(text, 0..=u16::MAX));
         let url = "an address such as https://analytics.example.org";
         let ingest_public_url = faults.read_optional(values, &INGEST_PUBLIC_URL, url, |text| {
             let uri: poem::http::Uri = text.parse().ok()?;
@@ -79,9 +80,7 @@ impl HttpConfig {
             plain.then(|| text.trim_end_matches('/').to_owned())
         });
         let minutes = WindowMinutes::MIN..=WindowMinutes::MAX;
-        let window_minutes = faults.read(values, &WINDOW_MINUTES, "5 to 10080", |text| {
-            text.parse().ok().filter(|number| minutes.contains(number))
-        });
+        let window_minutes = faults.take(values, &WINDOW_MINUTES, |text| units::number(text, minutes));
         let long_answers = LongAnswersConfig::check(values, faults);
         Some(Self {
             host: host?,

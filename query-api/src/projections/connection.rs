@@ -9,10 +9,11 @@ use tokio::time::timeout;
 
 use super::pool::Forgotten;
 use super::privileges::{self, Privileges};
-use crate::faults::{DURATION, Faults, duration};
+use crate::faults::{Faults, duration};
 use crate::postgres::{self, Target, Tls};
 use crate::postgres_session::{self, Server, verify};
 use crate::settings::{Setting, Values};
+use crate::units;
 
 const READ_DATABASE_URL: Setting = Setting::new("ANALYTICS_READ_DATABASE_URL", "URL", "")
     .help("PostgreSQL for reading only, perhaps a replica: postgres://user:password@host:port/database?sslmode=…")
@@ -105,10 +106,8 @@ impl DatabaseConfig {
 
     /// Checks the settings.
     pub fn check(values: &Values, faults: &mut Faults) -> Option<Self> {
-        let statement_timeout = faults.read(values, &STATEMENT_TIMEOUT, DURATION, duration);
-        let pool_size = faults.read(values, &POOL_SIZE, "1 to 1000", |text| {
-            text.parse().ok().filter(|size| (1..=1000).contains(size))
-        });
+        let statement_timeout = faults.take(values, &STATEMENT_TIMEOUT, duration);
+        let pool_size = faults.take(values, &POOL_SIZE, |text| units::number(text, 1..=1000));
         let read_url = faults.secret(values, &READ_DATABASE_URL);
         let steps_down = read_url.is_none();
         let url = read_url.map(|url| (READ_DATABASE_URL, url));
@@ -152,8 +151,7 @@ fn from_parts(values: &Values, faults: &mut Faults, tls: Tls) -> Option<Target> 
     // Without the value: a URL may hold a password.
     let wrong = |fault: &str| format!("{} {fault}", HOST.variable);
     let host = postgres::host(host.trim()).map_err(|fault| faults.add(wrong(fault))).ok();
-    let port =
-        faults.read(values, &PORT, "1 to 65535", |text| text.parse::<u16>().ok().filter(|port| *port > 0));
+    let port = faults.take(values, &PORT, |text| units::number(text, 1..=u16::MAX));
     let password = faults.secret(values, &PASSWORD);
     Some(Target {
         host: host?,

@@ -10,4 +10,5 @@ mod documents;
 mod statements;
 mod roles;
 mod outages;
+mod poolers;
 mod command_line;

@@ -1,7 +1,8 @@
 //! The connections to PostgreSQL: bounded in number and in time, with a role that can only read, and back by
 //! themselves after an outage.
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use deadpool::Status;
 use deadpool::managed::PoolError;
@@ -28,6 +29,9 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 const TIDY_EVERY: Duration = Duration::from_secs(60);
 /// Between two looks during an outage.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// While it serves, one proof that sessions are ours alone is enough for so long.
+const PROVEN_FOR: Duration = Duration::from_secs(5);
 
 /// Even a new one.
 const ENDS_ALL: &str = "PostgreSQL ends each connection at once";
@@ -73,6 +77,7 @@ pub struct Database {
     standing: Standing,
     suspicion: Notify,
     long: Semaphore,
+    proven_at: Mutex<Option<Instant>>,
 }
 
 impl Database {
@@ -86,6 +91,7 @@ impl Database {
             standing: Standing::default(),
             suspicion: Notify::new(),
             long: Semaphore::new((config.pool_size / 2).max(1)),
+            proven_at: Mutex::default(),
         }
     }
 
@@ -217,7 +223,13 @@ impl Database {
                 self.suspicion.notify_one();
                 Some(RoleMayWrite::new(privileges).to_string())
             }
-            Ok(_) => None,
+            Ok(privileges) => {
+                let not_readable = privileges.readable().err();
+                if not_readable.is_some() {
+                    self.suspicion.notify_one();
+                }
+                not_readable.map(|not| not.to_string())
+            }
             Err(failure) => Some(failure.to_string()),
         }
     }
@@ -228,6 +240,7 @@ impl Database {
     /// # Errors
     /// The role in effect may write.
     pub async fn watch(&self, mut serving: bool, stop: CancellationToken) -> Result<(), RoleMayWrite> {
+        let mut tidied = Instant::now();
         loop {
             let next = async {
                 if serving {
@@ -238,23 +251,37 @@ impl Database {
             };
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                () = next => serving = self.look().await?,
-                () = sleep(TIDY_EVERY) => {
+                () = sleep(TIDY_EVERY.saturating_sub(tidied.elapsed())) => {
+                    tidied = Instant::now();
                     tidy(&self.pool);
                     serving = serving && self.still_suits().await;
                 }
+                () = next => serving = self.look().await?,
             }
         }
     }
 
-    /// Only a PostgreSQL that will not do is believed: one connection more that is not had says nothing of the others.
-    async fn still_suits(&self) -> bool {
+    /// Whether no pooler that shares sessions has been put in between. Only a PostgreSQL that will not do is believed: one
+    /// connection more that is not had says nothing of the others.
+    pub async fn still_suits(&self) -> bool {
         let seen = self.pool.manager().inspect(PATIENCE, BRIEFLY).await;
         let unsuitable = seen.as_ref().err().and_then(Unsuitable::of);
         if let Some(unsuitable) = unsuitable {
             self.is_unsuitable(unsuitable);
         }
         unsuitable.is_none()
+    }
+
+    /// By how many connections it is to be proven that sessions are ours alone. A process that serves and is only too busy
+    /// has PostgreSQL looked at again and again.
+    fn holders(&self) -> usize {
+        let mut proven_at = self.proven_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = proven_at.filter(|_| self.standing.reason().is_none());
+        if before.is_some_and(|at| at.elapsed() < PROVEN_FOR) {
+            return 0;
+        }
+        *proven_at = Some(Instant::now());
+        if before.is_some() { BRIEFLY } else { THOROUGHLY }
     }
 
     fn is_unsuitable(&self, unsuitable: &Unsuitable) {
@@ -269,7 +296,7 @@ impl Database {
     /// The role in effect may write.
     pub async fn look(&self) -> Result<bool, RoleMayWrite> {
         let session = self.pool.manager();
-        let privileges = match session.inspect(PATIENCE, THOROUGHLY).await {
+        let privileges = match session.inspect(PATIENCE, self.holders()).await {
             Ok((_, privileges)) => privileges,
             // No connection left for us, but the pool has its own.
             Err(sqlx::Error::Database(fault))

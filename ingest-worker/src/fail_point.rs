@@ -70,7 +70,7 @@ impl FailPoint {
 #[cfg(not(feature = "fail-points"))]
 #[inline]
 pub async fn commit(transaction: Transaction<'_, Postgres>) -> Result<(), WriteFailure> {
-    Ok(transaction.commit().await?)
+    transaction.commit().await.map_err(WriteFailure::of_rows)
 }
 
 /// Commits, and passes [`FailPoint::CommitSent`] between the COMMIT and its answer.
@@ -84,10 +84,11 @@ pub async fn commit(transaction: Transaction<'_, Postgres>) -> Result<(), WriteF
     // The first poll writes to the socket; the answer takes PostgreSQL a while.
     let first = std::future::poll_fn(|context| Poll::Ready(commit.as_mut().poll(context))).await;
     FailPoint::CommitSent.pass().await?;
-    Ok(match first {
+    let answer = match first {
         Poll::Ready(answer) => answer,
         Poll::Pending => commit.await,
-    }?)
+    };
+    answer.map_err(WriteFailure::of_rows)
 }
 
 #[cfg(feature = "fail-points")]

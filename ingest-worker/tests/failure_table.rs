@@ -21,29 +21,31 @@ fn next(statement: Statement, error: &Error) -> Next {
     match WriteFailure::of(statement, error) {
         WriteFailure::Duplicate => Duplicate,
         WriteFailure::MissingPartition => MissingPartition,
-        WriteFailure::Refused { .. } => Refused,
+        WriteFailure::Refused { .. } | WriteFailure::RefusedSeries(_) | WriteFailure::RefusedLetter(_) => {
+            Refused
+        }
         WriteFailure::PredecessorAlive => PredecessorAlive,
         WriteFailure::Unavailable(_) => Unavailable,
         WriteFailure::Defect(_) => Defect,
     }
 }
 
-/// By the step that failed: claim, COPY into events, everything else.
-fn check(error: &Error, sqlstate: &str, expected: [Next; 3], what: &str) {
+/// By the step that failed: claim, COPY into events, the other rows made of records, everything else.
+fn check(error: &Error, sqlstate: &str, expected: [Next; 4], what: &str) {
     let code = error.as_database_error().and_then(|error| error.code());
     assert_eq!(code.as_deref(), Some(sqlstate), "{what}: {error}");
     check_client(error, expected, what);
 }
 
-fn check_client(error: &Error, expected: [Next; 3], what: &str) {
-    let steps = [Statement::Claim, Statement::CopyEvents, Statement::Other];
+fn check_client(error: &Error, expected: [Next; 4], what: &str) {
+    let steps = [Statement::Claim, Statement::CopyEvents, Statement::Rows, Statement::Other];
     assert_eq!(steps.map(|step| next(step, error)), expected, "{what}: {error}");
 }
 
-const ALWAYS_UNAVAILABLE: [Next; 3] = [Unavailable; 3];
-const ALWAYS_DEFECT: [Next; 3] = [Defect; 3];
+const ALWAYS_UNAVAILABLE: [Next; 4] = [Unavailable; 4];
+const ALWAYS_DEFECT: [Next; 4] = [Defect; 4];
 /// The row's fault where rows are written, ours elsewhere.
-const ROW: [Next; 3] = [Defect, Refused, Defect];
+const ROW: [Next; 4] = [Defect, Refused, Refused, Defect];
 
 async fn session(pool: &PgPool) -> PgConnection {
     PgConnection::connect_with(&pool.connect_options()).await.unwrap()
@@ -64,9 +66,9 @@ async fn what_postgresql_says_of_a_row_is_acted_upon(pool: PgPool) {
     let beyond = EVENT.replace("2025-11-16Z", "2525-11-16Z");
     let infinite = EVENT.replace("2025-11-16Z", "infinity");
     for (statement, sqlstate, expected) in [
-        (EVENT, "23505", [Defect, Duplicate, Defect]),
-        (beyond.as_str(), "23514", [Defect, MissingPartition, Defect]),
-        (infinite.as_str(), "23514", [Defect, MissingPartition, Defect]),
+        (EVENT, "23505", [Defect, Duplicate, Refused, Defect]),
+        (beyond.as_str(), "23514", [Defect, MissingPartition, Refused, Defect]),
+        (infinite.as_str(), "23514", [Defect, MissingPartition, Refused, Defect]),
         ("INSERT INTO event_counts VALUES (now(), 1, 1, 0, '{}')", "23514", ROW),
         ("INSERT INTO event_ids VALUES (NULL, now())", "23502", ROW),
         ("SELECT '{'::jsonb", "22P02", ROW),
@@ -150,7 +152,7 @@ async fn a_lock_that_is_not_had_means_a_predecessor_only_to_a_claim(pool: PgPool
     let mut holder = session(&pool).await;
     holder.execute("BEGIN; LOCK TABLE ingest_offsets").await.unwrap();
     let statement = "SET lock_timeout = '10ms'; SELECT FROM ingest_offsets";
-    let expected = [PredecessorAlive, Unavailable, Unavailable];
+    let expected = [PredecessorAlive, Unavailable, Unavailable, Unavailable];
     check(&failing(&pool, statement).await, "55P03", expected, statement);
 }
 
@@ -198,7 +200,7 @@ async fn a_deadlock_and_a_lost_race_are_tried_again(pool: PgPool) {
 }
 
 /// The same error would be acted upon otherwise were it met by a statement.
-fn check_connect(error: &Error, sqlstate: &str, elsewhere: [Next; 3], what: &str) {
+fn check_connect(error: &Error, sqlstate: &str, elsewhere: [Next; 4], what: &str) {
     check(error, sqlstate, elsewhere, what);
     assert_eq!(next(Statement::Connect, error), Unavailable, "{what}: {error}");
 }

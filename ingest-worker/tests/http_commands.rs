@@ -175,6 +175,32 @@ async fn a_refused_command_is_handed_back_and_is_no_dead_letter(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "../migrations")]
+async fn a_command_that_another_table_refuses_is_handed_back_too(pool: PgPool) {
+    for (round, table, when) in [
+        (0, "event_series", "NEW.event_type = 'poison'"),
+        (1, "event_counts", "NEW.hour = '2025-11-16T20:00Z'"),
+    ] {
+        let hole = format!(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF {when} THEN RAISE EXCEPTION 'no poison' USING ERRCODE = '22P05'; END IF;
+                 RETURN NEW;
+             END $$;
+             CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()"
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(hole)).execute(&pool).await.unwrap();
+        let event = |n: u32| an_event(round * 100 + n);
+        let poison = event(5).of_type("poison").at("2025-11-16T20:00:00Z");
+        let answers = post(&pool, &[event(1), poison, event(2)]).await;
+        assert!(answers[0].is_ok() && answers[2].is_ok(), "{table}: {answers:?}");
+        let Err(CommandFailure::Refused(message)) = &answers[1] else { panic!("{table}: {answers:?}") };
+        assert!(message.contains("no poison"), "{table}: {message}");
+        sqlx::raw_sql("DROP FUNCTION refuse CASCADE").execute(&pool).await.unwrap();
+    }
+    assert_eq!(rows(&pool, "dead_letters").await.len(), 0);
+    check_books(&pool).await;
+}
+
+#[sqlx::test(migrations = "../migrations")]
 async fn a_command_before_the_horizon_is_told_so(pool: PgPool) {
     sqlx::query("SELECT drop_event_partitions($1)")
         .bind(instant("2025-11-01T00:00:00Z"))

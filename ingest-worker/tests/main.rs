@@ -20,6 +20,7 @@ mod retention;
 mod lanes;
 mod simulated_faults;
 mod refused_rows;
+mod refused_elsewhere;
 mod http_commands;
 mod failure_table;
 mod locked_out;

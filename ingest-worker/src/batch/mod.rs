@@ -4,6 +4,7 @@
 mod settings;
 mod series;
 mod cursor;
+mod refusals;
 mod lane;
 mod lane_task;
 mod command_lane;
@@ -154,6 +155,8 @@ pub struct Batch {
     repeats: Vec<BatchEvent>,
     refused: Vec<Refused>,
     series: SeriesList,
+    /// Places of the series that PostgreSQL refused: they have no events any more.
+    refused_series: Vec<usize>,
     ids: HashSet<Uuid, foldhash::fast::RandomState>,
     records: usize,
     bytes: usize,
@@ -251,62 +254,6 @@ impl Batch {
         events.push(BatchEvent { event, partition, series, origin });
     }
 
-    /// Of several events with one id, the first by position that is written at all stands for it. `is_kept` tells which
-    /// are: those of partitions that are ours, within retention. What is not kept once will not be kept later.
-    pub fn settle(&mut self, is_kept: impl Fn(&BatchEvent) -> bool) {
-        if self.repeats.is_empty() {
-            return;
-        }
-        let left_out = self.events.iter().enumerate().filter(|(_, event)| !is_kept(event));
-        let mut left_out: HashMap<Uuid, usize> = left_out.map(|(index, event)| (event.id(), index)).collect();
-        for repeat in self.repeats.iter_mut().filter(|repeat| is_kept(repeat)) {
-            let vacant = left_out.remove(&repeat.id()).and_then(|index| self.events.get_mut(index));
-            if let Some(event) = vacant {
-                std::mem::swap(event, repeat);
-            }
-        }
-    }
-
-    /// PostgreSQL refused the row of the event that stands for this id: it becomes a dead letter, and the next one with
-    /// that id takes its place. A repeat that is the very same row is refused with it, as a producer's retries are.
-    /// Returns the numbers of HTTP commands among them, which are left out; none if there is no such event.
-    pub fn refuse(&mut self, id: Uuid, rejection: &Rejection) -> Option<Vec<usize>> {
-        let index = self.events.iter().position(|candidate| candidate.id() == id)?;
-        let refused = self.events.swap_remove(index);
-        let alike = self.repeats.extract_if(.., |repeat| repeat.event == refused.event).collect::<Vec<_>>();
-        match self.repeats.iter().position(|repeat| repeat.id() == id) {
-            Some(next) => {
-                let next = self.repeats.remove(next);
-                self.events.push(next);
-            }
-            None => {
-                self.ids.remove(&id);
-            }
-        }
-        let all = std::iter::once(refused).chain(alike);
-        Some(all.filter_map(|event| self.set_aside(event, rejection)).collect())
-    }
-
-    fn set_aside(&mut self, event: BatchEvent, rejection: &Rejection) -> Option<usize> {
-        let range = self.partitions.get_mut(event.partition);
-        match event.origin {
-            Origin::Record(record) => {
-                if let Some(range) = range {
-                    range.totals.dead_letters += 1;
-                }
-                let rejection = rejection.clone();
-                self.refused.push(Refused { partition: event.partition, record, rejection });
-                None
-            }
-            Origin::Command { number, .. } => {
-                if let Some(range) = range {
-                    range.next -= 1;
-                }
-                Some(number)
-            }
-        }
-    }
-
     /// The ranges of offsets that it accounts for.
     #[must_use]
     pub fn partitions(&self) -> &[PartitionRange] {
@@ -334,6 +281,12 @@ impl Batch {
     #[must_use]
     pub fn series(&self) -> &[Series] {
         self.series.as_slice()
+    }
+
+    /// Places of those of them that are not to be asked for.
+    #[must_use]
+    pub fn refused_series(&self) -> &[usize] {
+        &self.refused_series
     }
 
     /// Dead letters to be.

@@ -2,6 +2,7 @@
 
 mod record_events;
 mod outcome;
+mod refusals;
 mod lane_writer;
 mod backoff;
 mod receipt;

@@ -4,13 +4,12 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, PgConnection};
-use uuid::Uuid;
 
 use super::outcome::{
     Recorded, all_lost, count_outcomes, external_ids, letters, lock, owned_ranges, recorded, writable,
 };
+use super::refusals::{set_aside, set_aside_series};
 use crate::batch::{Batch, BatchEvent};
-use crate::decode::Rejection;
 use crate::fail_point::{self, FailPoint};
 use crate::metrics::{self, RetryCause, Stage};
 use crate::write::events::Route;
@@ -34,12 +33,12 @@ const MAX_TURNS: u32 = 100;
 
 /// Records batches: one connection, one shard, one transaction after the other.
 pub struct Recorder {
-    connection: PgConnection,
+    pub(super) connection: PgConnection,
     backend: Backend,
-    shard: i16,
-    group: Arc<str>,
+    pub(super) shard: i16,
+    pub(super) group: Arc<str>,
     worker: Arc<str>,
-    series: SeriesNumbers,
+    pub(super) series: SeriesNumbers,
     partitions: Partitions,
     checked_batches_left: u32,
 }
@@ -107,9 +106,10 @@ impl Recorder {
         let mut refused = HashMap::new();
         let mut refusals = 0;
         let mut turns = 0;
+        let mut letters_plainly = false;
         while turns < MAX_TURNS {
             turns += 1;
-            match within(TRANSACTION_DEADLINE, self.write_once(batch)).await {
+            match within(TRANSACTION_DEADLINE, self.write_once(batch, letters_plainly)).await {
                 Ok(mut recorded) => {
                     self.checked_batches_left = if recorded.met_again {
                         CHECKED_BATCHES
@@ -138,6 +138,15 @@ impl Recorder {
                     // The batch has become smaller, so this comes to an end by itself.
                     turns = 0;
                 }
+                Err(WriteFailure::RefusedSeries(series)) => {
+                    metrics::retry(RetryCause::Refused);
+                    refused.extend(set_aside_series(batch, series));
+                }
+                Err(WriteFailure::RefusedLetter(message)) => {
+                    metrics::retry(RetryCause::Refused);
+                    tracing::error!("a dead letter is stored with less of its text: {message}");
+                    letters_plainly = true;
+                }
                 Err(failure) => return Err(failure.into()),
             }
         }
@@ -145,10 +154,14 @@ impl Recorder {
     }
 
     /// One attempt, one transaction; [`Recorder::handle`] acts on the [`WriteFailure`].
-    async fn write_once(&mut self, batch: &mut Batch) -> Result<Recorded, WriteFailure> {
+    async fn write_once(
+        &mut self,
+        batch: &mut Batch,
+        letters_plainly: bool,
+    ) -> Result<Recorded, WriteFailure> {
         let times = batch.all_events().map(|event| event.event.occurred_at());
         self.partitions.ensure(&mut self.connection, times).await?;
-        let series = self.series.of(&mut self.connection, batch.series()).await?;
+        let series = self.series.of(&mut self.connection, batch.series(), batch.refused_series()).await?;
         let route = if self.checked_batches_left > 0 { Route::Checked } else { Route::Straight };
 
         let started = Instant::now();
@@ -161,23 +174,9 @@ impl Recorder {
         FailPoint::AfterCompare.pass().await?;
         clock.lap(Stage::Offsets);
         let candidates = writable(batch, &locked);
-        let reserved = event_ids::reserve(&mut tx, external_ids(&candidates)).await?; // Who was here before?
-        let unseen: Vec<&BatchEvent> = candidates
-            .iter()
-            .copied()
-            .filter(|event| !event.event.id().is_external() || reserved.contains(&event.id()))
-            .collect();
-        clock.lap(Stage::EventIds);
-        let rows: Vec<_> = unseen.iter().map(|event| &event.event).collect();
-        let known = events::insert(&mut tx, route, &rows).await?;
-        FailPoint::AfterCopy.pass().await?;
-        let new: Vec<&BatchEvent> = unseen.into_iter().filter(|event| !known.contains(&event.id())).collect();
-        let met_again = !known.is_empty();
-        clock.lap(Stage::Events);
-        read_models::count(&mut tx, self.shard, &times_and_series(&new, &series)?).await?;
-        FailPoint::BetweenTables.pass().await?;
-        clock.lap(Stage::ReadModels);
-        dead_letters::insert(&mut tx, &letters(batch, &locked)).await?;
+        let Rows { new, met_again } =
+            write_rows(&mut tx, self.shard, route, &candidates, &series, &mut clock).await?;
+        dead_letters::insert(&mut tx, &letters(batch, &locked), letters_plainly).await?;
         clock.lap(Stage::DeadLetters);
         let ranges = owned_ranges(batch, &locked, &new);
         offsets::advance(&mut tx, &self.group, &self.worker, &ranges).await?; // Last: offset, totals, ledger.
@@ -193,37 +192,39 @@ impl Recorder {
         }
         Ok(Recorded { met_again, ..recorded(batch, &locked, &ranges, &new) })
     }
+}
 
-    /// Finds every row that PostgreSQL refuses, by halves, in transactions that are rolled back.
-    async fn find_refused(&mut self, batch: &mut Batch) -> Result<Vec<(Uuid, String)>, WriteFailure> {
-        let mut tx = self.connection.begin().await?;
-        let locked = lock(&mut tx, &self.group, batch).await?;
-        tx.rollback().await?;
-        let Some(locked) = locked else {
-            return Err(WriteFailure::Unavailable(
-                "all partitions of a batch were claimed by others".to_owned(),
-            ));
-        };
-        let mut culprits = Vec::new();
-        let mut halves = vec![writable(batch, &locked).iter().map(|event| &event.event).collect::<Vec<_>>()];
-        while let Some(part) = halves.pop() {
-            let mut tx = self.connection.begin().await?;
-            let outcome = events::insert(&mut tx, Route::Checked, &part).await;
-            tx.rollback().await?;
-            match (outcome, part.as_slice()) {
-                (Ok(_), _) => {}
-                (Err(WriteFailure::Refused { message, .. }), [event]) => {
-                    culprits.push((event.id().uuid(), message))
-                }
-                (Err(WriteFailure::Refused { .. }), events) => {
-                    let (left, right) = events.split_at(events.len() / 2);
-                    halves.extend([left.to_vec(), right.to_vec()]);
-                }
-                (Err(failure), _) => return Err(failure),
-            }
-        }
-        Ok(culprits)
-    }
+/// What became of the candidates.
+pub(super) struct Rows<'b> {
+    new: Vec<&'b BatchEvent>,
+    met_again: bool,
+}
+
+/// The rows made of what events say: their ids, they themselves, their counts.
+pub(super) async fn write_rows<'b>(
+    tx: &mut PgConnection,
+    shard: i16,
+    route: Route,
+    candidates: &[&'b BatchEvent],
+    series: &[i32],
+    clock: &mut StageClock,
+) -> Result<Rows<'b>, WriteFailure> {
+    let reserved = event_ids::reserve(tx, external_ids(candidates)).await?; // Who was here before?
+    let unseen: Vec<&BatchEvent> = candidates
+        .iter()
+        .copied()
+        .filter(|event| !event.event.id().is_external() || reserved.contains(&event.id()))
+        .collect();
+    clock.lap(Stage::EventIds);
+    let rows: Vec<_> = unseen.iter().map(|event| &event.event).collect();
+    let known = events::insert(tx, route, &rows).await?;
+    FailPoint::AfterCopy.pass().await?;
+    let new: Vec<&BatchEvent> = unseen.into_iter().filter(|event| !known.contains(&event.id())).collect();
+    clock.lap(Stage::Events);
+    read_models::count(tx, shard, &times_and_series(&new, series)?).await?;
+    FailPoint::BetweenTables.pass().await?;
+    clock.lap(Stage::ReadModels);
+    Ok(Rows { new, met_again: !known.is_empty() })
 }
 
 /// When each of these happened, and the number of its series.
@@ -234,24 +235,6 @@ fn times_and_series(
     let of = |event: &&BatchEvent| Some((event.event.occurred_at(), *numbers.get(event.series)?));
     let all: Option<_> = events.iter().map(of).collect();
     all.ok_or_else(|| WriteFailure::Defect("an event has no series".to_owned()))
-}
-
-/// Marks the culprits; HTTP commands, which have no record to keep, are returned by number.
-fn set_aside(
-    batch: &mut Batch,
-    culprits: Vec<(Uuid, String)>,
-) -> Result<HashMap<usize, String>, RecordFailure> {
-    if culprits.is_empty() {
-        return Err(RecordFailure::Defect("PostgreSQL refused a batch, but none of its rows".to_owned()));
-    }
-    let mut commands = HashMap::new();
-    for (id, message) in culprits {
-        let Some(numbers) = batch.refuse(id, &Rejection::by_database(&message)) else {
-            return Err(RecordFailure::Defect(format!("PostgreSQL refused {id}, which the batch has not")));
-        };
-        commands.extend(numbers.into_iter().map(|number| (number, message.clone())));
-    }
-    Ok(commands)
 }
 
 impl From<WriteFailure> for RecordFailure {
@@ -267,10 +250,10 @@ impl From<WriteFailure> for RecordFailure {
 }
 
 /// Times the steps of a transaction.
-struct StageClock(Instant);
+pub(super) struct StageClock(Instant);
 
 impl StageClock {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         Self(Instant::now())
     }
 

@@ -40,7 +40,8 @@ pub async fn reserve(
         .bind(ids.iter().map(|id| id.occurred_at).collect::<Vec<_>>())
         .bind(ids.iter().map(|id| id.request_hash.map(|hash| hash.to_vec())).collect::<Vec<_>>())
         .fetch_all(connection)
-        .await?;
+        .await
+        .map_err(WriteFailure::of_rows)?;
     Ok(new.into_iter().collect())
 }
 

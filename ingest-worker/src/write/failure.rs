@@ -12,6 +12,8 @@ pub enum Statement {
     Claim,
     /// The binary COPY into `analytics_events`.
     CopyEvents,
+    /// The other rows made of what records say: series, ids, counts, dead letters.
+    Rows,
     /// Everything else.
     Other,
 }
@@ -33,6 +35,13 @@ pub enum WriteFailure {
         /// PostgreSQL's words.
         message: String,
     },
+    /// PostgreSQL refused these series (their places in the batch, and its words): their records are marked, the batch
+    /// tried again without them.
+    #[error("{} series refused", .0.len())]
+    RefusedSeries(Vec<(usize, String)>),
+    /// PostgreSQL refused a dead letter: the same batch again, what it refuses in a plainer form.
+    #[error("dead letter refused: {0}")]
+    RefusedLetter(String),
     /// The claim's row is locked: the predecessor is alive or frozen.
     #[error("another session holds the row of this partition")]
     PredecessorAlive,
@@ -57,13 +66,14 @@ impl WriteFailure {
         let code = database.code().unwrap_or_default();
         let message = format!("{} ({code})", database.message());
         let events = statement == Statement::CopyEvents;
+        let is_of_rows = events || statement == Statement::Rows;
         match code.as_ref() {
             "23505" if events => Self::Duplicate,
             "23514" if events && database.constraint().is_none() => Self::MissingPartition,
             // They blame our encoder, whatever the record holds.
             "22P03" | "22P04" | "08P01" | "XX000" => Self::Defect(message),
             "55P03" if statement == Statement::Claim => Self::PredecessorAlive,
-            code if events && matches!(class(code), "22" | "23" | "54") => {
+            code if is_of_rows && matches!(class(code), "22" | "23" | "54") => {
                 Self::Refused { event: None, message }
             }
             // Read-only after a fail-over; ended after the process was frozen within a transaction; a lock not had.
@@ -74,6 +84,12 @@ impl WriteFailure {
             )),
             _ => Self::Defect(message),
         }
+    }
+
+    /// For statements that write rows made of what records say.
+    #[must_use]
+    pub fn of_rows(error: sqlx::Error) -> Self {
+        Self::of(Statement::Rows, &error)
     }
 
     fn of_client(error: &sqlx::Error) -> Self {

@@ -34,7 +34,8 @@ pub async fn count(
         )
         .bind(hours.iter().flat_map(|(_, minutes)| *minutes).collect::<Vec<_>>())
         .execute(connection)
-        .await?;
+        .await
+        .map_err(WriteFailure::of_rows)?;
     Ok(())
 }
 

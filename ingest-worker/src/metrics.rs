@@ -15,6 +15,7 @@ use crate::decode::RejectionClass;
 const RECORDS: &str = "analytics_ingest_records_total";
 const DEAD_LETTERS: &str = "analytics_ingest_dead_letters_total";
 const DISCONTINUITIES: &str = "analytics_ingest_discontinuities_total";
+const CONFLICTING: &str = "analytics_ingest_conflicting_duplicates_total";
 const FENCED: &str = "analytics_ingest_fenced_partitions_total";
 const RETRIES: &str = "analytics_ingest_retries_total";
 const BATCH_EVENTS: &str = "analytics_ingest_batch_events";
@@ -145,6 +146,10 @@ fn describe() {
     describe_counter!(RECORDS, "Offsets accounted for, by what became of their record");
     describe_counter!(DEAD_LETTERS, "Records that could not become an event, by class");
     describe_counter!(
+        CONFLICTING,
+        "Duplicates by an id from outside that say something else than the first with it, which alone is kept: a producer gives ids twice"
+    );
+    describe_counter!(
         FENCED,
         "Partitions left out of a batch because another worker has claimed them; that worker reads them"
     );
@@ -198,6 +203,7 @@ fn begin() {
         counter!(DISCONTINUITIES, "reason" => reason.as_str()).increment(0);
     }
     fenced(0);
+    conflicting_duplicates(0);
     partitions_owned(0);
     buffered_bytes(0);
 }
@@ -230,6 +236,11 @@ pub fn dead_letter(class: RejectionClass, n: u64) {
 /// Partitions left out of a batch since another worker has claimed them.
 pub fn fenced(n: u64) {
     counter!(FENCED).increment(n);
+}
+
+/// Duplicates by an id from outside that say something else than the first, after the commit.
+pub fn conflicting_duplicates(n: usize) {
+    counter!(CONFLICTING).increment(n as u64);
 }
 
 /// A partition did not continue what is stored.
@@ -314,6 +325,7 @@ mod tests {
             DEAD_LETTERS,
             DISCONTINUITIES,
             RETRIES,
+            CONFLICTING,
             FENCED,
             BUILD,
             LAG_RECORDS,

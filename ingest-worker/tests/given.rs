@@ -69,6 +69,7 @@ pub struct Draft {
     id: Option<Uuid>,
     event_type: &'static str,
     at: DateTime<Utc>,
+    says_when: bool,
     tenant: Option<&'static str>,
     payload: String,
 }
@@ -80,6 +81,7 @@ pub fn an_event(number: u32) -> Draft {
         id: None,
         event_type: "challenges.solution-completed",
         at: instant(NOON) + TimeDelta::seconds(number.into()),
+        says_when: true,
         tenant: None,
         payload: format!(r#"{{"number":{number},"points":1.50}}"#),
     }
@@ -89,6 +91,12 @@ impl Draft {
     pub fn at(mut self, text: &str) -> Self {
         self.at = instant(text);
         self
+    }
+
+    /// Without a time of its own: it has the record's.
+    pub fn came_at(mut self, text: &str) -> Self {
+        self.says_when = false;
+        self.at(text)
     }
 
     /// With an id that came from outside.
@@ -120,6 +128,7 @@ impl Draft {
             event_type: EventType::new(self.event_type.to_owned()).unwrap(),
             source: Source::new("challenges-service".to_owned()).unwrap(),
             occurred_at: self.at,
+            says_when: self.says_when,
             tenant: self.tenant.map(|tenant| Tenant::new(tenant.to_owned()).unwrap()),
             actor: Some(Actor::new("student-1".to_owned()).unwrap()),
             payload: Payload::new(&self.payload, PayloadLimits::NONE).unwrap(),
@@ -141,8 +150,12 @@ impl Worker {
     }
 
     pub async fn connected(database: DatabaseSettings, partitions: &[i32]) -> Self {
-        let recorder = Recorder::connect(&database, Arc::from(GROUP), Arc::from("test")).await.unwrap();
-        let claims = Claims::new(database, GROUP.to_owned(), "test".to_owned());
+        Self::of_group(database, GROUP, partitions).await
+    }
+
+    pub async fn of_group(database: DatabaseSettings, group: &str, partitions: &[i32]) -> Self {
+        let recorder = Recorder::connect(&database, Arc::from(group), Arc::from("test")).await.unwrap();
+        let claims = Claims::new(database, group.to_owned(), "test".to_owned());
         let mut worker = Self { recorder, claims, positions: BTreeMap::new() };
         for partition in partitions {
             worker.claim(*partition).await;

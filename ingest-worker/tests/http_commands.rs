@@ -95,6 +95,9 @@ async fn a_repeat_is_answered_with_what_is_stored(pool: PgPool) {
         assert_eq!(answer.unwrap(), Receipt { repeated: true, ..stored.clone() });
     }
     assert_eq!(number(&pool, "SELECT duplicates FROM ingest_offsets").await, 2);
+    let origin =
+        "SELECT count(*) FROM event_ids WHERE topic = '@http' AND partition >= 0 AND record_offset IS NULL";
+    assert_eq!(number(&pool, origin).await, 1);
     check_books(&pool).await;
 }
 

@@ -13,6 +13,7 @@ mod own_postgres;
 mod statements;
 mod transaction;
 mod duplicates;
+mod conflicts;
 mod repeats;
 mod incarnations;
 mod fencing;

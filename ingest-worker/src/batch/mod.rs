@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::consume::{Fingerprint, KafkaRecord, PartitionKey};
 use crate::decode::Rejection;
 
-pub use command_lane::CommandLane;
+pub use command_lane::{CommandLane, HTTP_TOPIC};
 pub use cursor::{Cursor, Step};
 pub use lane::{Lane, LaneInput, LaneLoad};
 pub use lane_task::{Decoder, LaneTask};

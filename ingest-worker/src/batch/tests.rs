@@ -25,6 +25,7 @@ fn event((_, id, content): Word) -> AnalyticsEvent {
         event_type: EventType::new(format!("type {}", id % 2)).unwrap(),
         source: Source::new("source".to_owned()).unwrap(),
         occurred_at: DateTime::UNIX_EPOCH + TimeDelta::hours(content.into()),
+        says_when: true,
         tenant: [None, Some(""), Some("t")][usize::from(content) % 3]
             .map(|tenant| Tenant::new(tenant.to_owned()).unwrap()),
         actor: None,

@@ -5,11 +5,11 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
-use crate::batch::{Batch, BatchEvent, Origin, PartitionRange, Refused, Totals};
+use super::conflicts::Conflict;
+use crate::batch::{Batch, BatchEvent, PartitionRange, Refused, Totals};
 use crate::consume::PartitionKey;
 use crate::metrics;
 use crate::write::WriteFailure;
-use crate::write::event_ids::ExternalId;
 use crate::write::offsets::{self, Locked};
 
 /// What a commit did.
@@ -29,6 +29,8 @@ pub struct Recorded {
     pub horizon: Option<DateTime<Utc>>,
     /// Whether events were looked for and found.
     pub met_again: bool,
+    /// Duplicates that say something else than the first with their id.
+    pub conflicts: Vec<Conflict>,
     /// HTTP commands whose row PostgreSQL refused, by number: they have no record to keep.
     pub refused: HashMap<usize, String>,
 }
@@ -60,7 +62,7 @@ pub(super) async fn lock(
 }
 
 /// Of a partition that is ours, and not expired.
-fn is_kept(event: &BatchEvent, locked: &Locked) -> bool {
+pub(super) fn is_kept(event: &BatchEvent, locked: &Locked) -> bool {
     locked.owned.contains(&event.partition) && !is_expired(event, locked)
 }
 
@@ -74,22 +76,6 @@ pub(super) fn writable<'b>(batch: &'b Batch, locked: &Locked) -> Vec<&'b BatchEv
     // Cached: in order of time they lie anywhere in memory.
     events.sort_by_cached_key(|event| (event.event.occurred_at(), event.id()));
     events
-}
-
-/// Ids of these events that came from outside.
-pub(super) fn external_ids<'b>(events: &[&'b BatchEvent]) -> Vec<ExternalId<'b>> {
-    let external = events.iter().filter(|event| event.event.id().is_external());
-    external
-        .map(|event| ExternalId {
-            id: event.id(),
-            occurred_at: event.event.occurred_at(),
-            request_hash: match &event.origin {
-                Origin::Command { request_hash, .. } => Some(request_hash),
-                Origin::Record(_) => None,
-            },
-            millisecond: event.event.id().millisecond(),
-        })
-        .collect()
 }
 
 /// Dead letters of the owned partitions, with the incarnation of each.
@@ -154,6 +140,7 @@ pub(super) fn recorded(
         new_commands: new.iter().filter_map(|event| event.command()).collect(),
         horizon: locked.horizon,
         met_again: false,
+        conflicts: Vec::new(),
         refused: HashMap::new(),
     }
 }

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, PgConnection};
 
-use super::outcome::{
-    Recorded, all_lost, count_outcomes, external_ids, letters, lock, owned_ranges, recorded, writable,
-};
+use super::conflicts;
+use super::outcome::{Recorded, all_lost, count_outcomes, letters, lock, owned_ranges, recorded, writable};
 use super::refusals::{set_aside, set_aside_series};
 use crate::batch::{Batch, BatchEvent};
 use crate::fail_point::{self, FailPoint};
@@ -25,7 +24,7 @@ const TRANSACTION_DEADLINE: Duration = Duration::from_secs(60);
 /// After a duplicate a replay is likely: so many batches without one are looked for before they are copied unseen again.
 const CHECKED_BATCHES: u32 = 20;
 /// Groups that read again what another has read: all of it is there already.
-const REPLAY_GROUPS: &str = "replay/";
+pub(super) const REPLAY_GROUPS: &str = "replay/";
 /// Rows refused one by one before all are looked for at once.
 const REFUSALS_BY_LINE: u32 = 3;
 /// A batch that still fails after so many turns is not failing for its content.
@@ -175,7 +174,7 @@ impl Recorder {
         clock.lap(Stage::Offsets);
         let candidates = writable(batch, &locked);
         let Rows { new, met_again } =
-            write_rows(&mut tx, self.shard, route, &candidates, &series, &mut clock).await?;
+            write_rows(&mut tx, self.shard, route, batch, &candidates, &series, &mut clock).await?;
         dead_letters::insert(&mut tx, &letters(batch, &locked), letters_plainly).await?;
         clock.lap(Stage::DeadLetters);
         let ranges = owned_ranges(batch, &locked, &new);
@@ -190,7 +189,9 @@ impl Recorder {
         if let Some(oldest) = candidates.first() {
             metrics::event_time_skew((locked.now - oldest.event.occurred_at()).as_seconds_f64());
         }
-        Ok(Recorded { met_again, ..recorded(batch, &locked, &ranges, &new) })
+        let conflicts = self.find_conflicts(batch, &locked, &candidates, &new).await;
+        conflicts::report(&conflicts);
+        Ok(Recorded { met_again, conflicts, ..recorded(batch, &locked, &ranges, &new) })
     }
 }
 
@@ -205,11 +206,14 @@ pub(super) async fn write_rows<'b>(
     tx: &mut PgConnection,
     shard: i16,
     route: Route,
+    batch: &'b Batch,
     candidates: &[&'b BatchEvent],
     series: &[i32],
     clock: &mut StageClock,
 ) -> Result<Rows<'b>, WriteFailure> {
-    let reserved = event_ids::reserve(tx, external_ids(candidates)).await?; // Who was here before?
+    let external = candidates.iter().filter(|event| event.event.id().is_external());
+    let claimants = external.map(|event| conflicts::claimant(batch, event)).collect();
+    let reserved = event_ids::reserve(tx, claimants).await?; // Who was here before?
     let unseen: Vec<&BatchEvent> = candidates
         .iter()
         .copied()

@@ -33,7 +33,7 @@ impl Recorder {
             let mut tx = self.connection.begin().await?;
             let clock = &mut StageClock::start();
             let mut outcome =
-                write_rows(&mut tx, self.shard, Route::Checked, &part, &series, clock).await.map(drop);
+                write_rows(&mut tx, self.shard, Route::Checked, batch, &part, &series, clock).await.map(drop);
             if outcome.is_ok() {
                 // What would be refused at the commit.
                 let deferred = sqlx::query("SET CONSTRAINTS ALL IMMEDIATE").execute(&mut *tx).await;

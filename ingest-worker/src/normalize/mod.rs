@@ -134,6 +134,7 @@ fn upstream(rule: &Rule, envelope: &Envelope<'_>, bounds: &Bounds) -> Result<Ana
         event_type: rule.event_type().clone(),
         source: rule.source().clone(),
         occurred_at,
+        says_when: true,
         tenant: tenant(envelope)?,
         actor: canonical::actor_of(members),
         payload,
@@ -201,9 +202,10 @@ fn record_time(record: &KafkaRecord, plausible: &Bounds) -> Result<DateTime<Utc>
 }
 
 fn event(fields: Canonical, occurred_at: DateTime<Utc>, derived: impl FnOnce() -> EventId) -> AnalyticsEvent {
+    let says_when = fields.occurred_at.is_some();
     let Canonical { id, event_type, source, tenant, actor, payload, .. } = fields;
     let id = id.unwrap_or_else(derived);
-    AnalyticsEvent::new(EventParts { id, event_type, source, occurred_at, tenant, actor, payload })
+    AnalyticsEvent::new(EventParts { id, event_type, source, occurred_at, says_when, tenant, actor, payload })
 }
 
 /// A dead letter has room for one class; the further faults show when the first one is mended.

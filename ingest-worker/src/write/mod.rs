@@ -8,6 +8,7 @@ mod failure;
 mod deadline;
 mod claims;
 mod copy_row;
+mod content;
 
 pub mod offsets;
 pub mod event_ids;

@@ -19,6 +19,8 @@ pub struct EventParts {
     pub source: Source,
     /// When it happened.
     pub occurred_at: DateTime<Utc>,
+    /// Whether the event says so itself; else it is when it came.
+    pub says_when: bool,
     /// Whose data it is, where there are several customers.
     pub tenant: Option<Tenant>,
     /// Who did it.
@@ -58,6 +60,12 @@ impl AnalyticsEvent {
     #[must_use]
     pub fn occurred_at(&self) -> DateTime<Utc> {
         self.parts.occurred_at
+    }
+
+    /// Whether the event says itself when it happened; a repeat of one that does not may have another time.
+    #[must_use]
+    pub fn says_when(&self) -> bool {
+        self.parts.says_when
     }
 
     /// Whose data it is; an empty tenant is not the same as none.

@@ -129,6 +129,8 @@ async fn what_cannot_be_an_event_is_refused_with_a_problem_document() -> Result<
         (with("payload", json!({ "a": "\0" })), 422),
         (with("occurredAt", json!("yesterday")), 422),
         (with("id", json!("not a uuid")), 422),
+        (with("id", json!("00000000-0000-0000-0000-000000000000")), 422),
+        (with("eventId", json!("FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF")), 422),
     ] {
         let answer = worker.server.post(EVENTS, body.clone()).await?;
         is_problem(&answer, status).with_context(|| format!("POST {body}"))?;

@@ -13,6 +13,8 @@ use crate::projections::failure::QueryFailure;
 const UNIT: u64 = 1 << 10;
 /// By so much a [`Growing`] grows.
 const STEP: u64 = 1 << 20;
+/// How long it waits when there is nothing left.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// So many bytes, lent out for as long as they are in use.
 pub struct Budget {
@@ -95,20 +97,24 @@ pub struct Growing<'b> {
 
 impl Growing<'_> {
     /// So many bytes more.
-    pub async fn add(&mut self, bytes: usize) {
+    ///
+    /// # Errors
+    /// Others have all, and did not end in time.
+    pub async fn add(&mut self, bytes: usize) -> Result<(), QueryFailure> {
         self.counted += bytes as u64;
         while self.counted > self.covered {
             let step = Arc::clone(&self.budget.units).try_acquire_many_owned(units(STEP));
             if let Ok(permit) = step {
                 self.held.push(Held::new(permit));
                 self.covered += STEP;
-            } else if let Ok(alone) = Arc::clone(&self.budget.last).acquire_owned().await {
-                self.held.push(Held::new(alone));
-                self.covered = u64::MAX;
-            } else {
-                return; // Never: nobody closes it.
+                continue;
             }
+            let alone = timeout(PATIENCE, Arc::clone(&self.budget.last).acquire_owned()).await;
+            let Ok(Ok(alone)) = alone else { return Err(QueryFailure::NoRoom) };
+            self.held.push(Held::new(alone));
+            self.covered = u64::MAX;
         }
+        Ok(())
     }
 
     /// How many bytes it has become, and what holds them.
@@ -146,16 +152,16 @@ mod tests {
     async fn of_those_that_grow_one_may_go_on_when_nothing_is_left() {
         let budget = Budget::new(2 * STEP);
         let (mut one, mut two) = (budget.growing(UNIT), budget.growing(UNIT));
-        one.add(usize::try_from(UNIT).unwrap()).await;
+        one.add(usize::try_from(UNIT).unwrap()).await.unwrap();
         assert_eq!(budget.used(), 0, "a little is free");
-        one.add(usize::try_from(STEP).unwrap()).await;
-        two.add(usize::try_from(STEP).unwrap()).await;
+        one.add(usize::try_from(STEP).unwrap()).await.unwrap();
+        two.add(usize::try_from(STEP).unwrap()).await.unwrap();
         assert_eq!(budget.used(), 2 * STEP);
-        one.add(100 << 20).await;
-        assert!(timeout(NOW, two.add(100 << 20)).await.is_err(), "not both");
+        one.add(100 << 20).await.unwrap();
+        assert!(matches!(two.add(100 << 20).await, Err(QueryFailure::NoRoom)), "not both");
         let (bytes, held) = one.done();
         assert_eq!(bytes, UNIT + STEP + (100 << 20));
         drop(held);
-        timeout(NOW, two.add(1)).await.unwrap();
+        two.add(1).await.unwrap();
     }
 }

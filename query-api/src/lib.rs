@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::http::slow_clients::Guarded;
+use crate::http::connections::{Breakable, Connections};
 use crate::projections::database::{Database, RoleMayWrite};
 
 /// A process that accepts requests.
@@ -77,8 +77,9 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
             database.watch(serving, stop).await
         }
     });
-    let app = http::app(&config, database, tasks.clone(), clock::now);
-    let acceptor = Guarded::new(acceptor, config.http.long_answers.client_timeout);
+    let connections = Arc::<Connections>::default();
+    let app = http::app(&config, database, tasks.clone(), connections.clone(), clock::now);
+    let acceptor = Breakable::new(acceptor, config.http.long_answers.client_timeout, connections);
     let server = tasks.spawn({
         let stop = stop.clone();
         async move {

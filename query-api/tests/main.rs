@@ -5,6 +5,7 @@ mod harness;
 
 mod summary;
 mod recent_events;
+mod long_answers;
 mod refusals;
 mod documents;
 mod statements;

@@ -112,7 +112,7 @@ impl EventsApi {
         refusals.check()?;
         let rows = self.handler.handle(RecentEventsQuery { limit }).await?;
         let page = Page::new(rows, Arc::clone(&self.handler), Arc::clone(&self.answers));
-        Ok(Written::new(self.answers.send(page).await?))
+        Ok(Written::new(self.answers.send(request, page).await?))
     }
 
     /// Events are sent to the writer

@@ -1,17 +1,17 @@
 //! Answers of any length: sent in pieces while they are read, within a budget of memory that all requests share, and cut
 //! off, never ended short, when they cannot be finished.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream;
-use poem::Body;
+use futures_util::{Stream, stream};
+use poem::{Body, Request};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use std::sync::Arc;
-
+use super::connections::{Addresses, Connections};
 use crate::budget::{Budget, Held};
 use crate::faults::{Faults, duration};
 use crate::metrics;
@@ -114,21 +114,22 @@ pub struct LongAnswers {
     pub budget: Arc<Budget>,
     places: Arc<Semaphore>,
     tasks: TaskTracker,
+    connections: Arc<Connections>,
 }
 
 impl LongAnswers {
-    /// Each is a task on this tracker.
+    /// Each is a task on this tracker, sent by one of these connections.
     #[must_use]
-    pub fn new(config: LongAnswersConfig, tasks: TaskTracker) -> Self {
+    pub fn new(config: LongAnswersConfig, tasks: TaskTracker, connections: Arc<Connections>) -> Self {
         let budget = Arc::new(Budget::new(config.memory));
-        Self { config, budget, places: Arc::new(Semaphore::new(AT_A_TIME)), tasks }
+        Self { config, budget, places: Arc::new(Semaphore::new(AT_A_TIME)), tasks, connections }
     }
 
     /// In one piece if it is short, else piece by piece as the client takes them.
     ///
     /// # Errors
     /// What comes before the first byte; whatever comes later cuts the connection.
-    pub async fn send(&self, mut source: impl Source) -> Result<Body, QueryFailure> {
+    pub async fn send(&self, request: &Request, mut source: impl Source) -> Result<Body, QueryFailure> {
         let Some(first) = source.next(PATIENCE).await? else { return Ok(Body::empty()) };
         if source.is_done() && first.bytes.len() <= IN_ONE_PIECE {
             return Ok(Body::from_vec(first.bytes));
@@ -138,16 +139,27 @@ impl LongAnswers {
         let (sender, receiver) = mpsc::channel(1);
         let sending = send(first, source, sender, self.config.client_timeout, place);
         self.tasks.spawn(sending.in_current_span());
-        let frames = stream::unfold(Some(receiver), |receiver| async {
-            let mut receiver = receiver?;
-            match receiver.recv().await {
-                Some(Frame::Bytes(bytes)) => Some((Ok(bytes), Some(receiver))),
-                Some(Frame::End) => None,
-                None => Some((Err(std::io::Error::other("the answer was cut off")), None)),
-            }
-        });
-        Ok(Body::from_bytes_stream(frames))
+        let connection = (Arc::clone(&self.connections), Connections::of(request));
+        Ok(Body::from_bytes_stream(frames(receiver, connection)))
     }
+}
+
+/// As they come; what ends without its end breaks the connection off.
+fn frames(
+    receiver: mpsc::Receiver<Frame>,
+    (connections, addresses): (Arc<Connections>, Addresses),
+) -> impl Stream<Item = std::io::Result<Vec<u8>>> {
+    stream::unfold(Some((receiver, connections, addresses)), |state| async {
+        let (mut receiver, connections, addresses) = state?;
+        match receiver.recv().await {
+            Some(Frame::Bytes(bytes)) => Some((Ok(bytes), Some((receiver, connections, addresses)))),
+            Some(Frame::End) => None,
+            None => {
+                connections.break_off(&addresses);
+                Some((Err(std::io::Error::other("the answer was cut off")), None))
+            }
+        }
+    })
 }
 
 /// The end is said: a sender that is dropped before is a broken answer, which must not look like a whole one.
@@ -206,4 +218,22 @@ async fn push(piece: Piece, sender: &mpsc::Sender<Frame>, client_timeout: Durati
         }
     }
     Ok(piece.bytes.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_takes_too_little_for_too_long_loses_its_answer() {
+        let piece = || Piece { bytes: vec![b'x'; 2 * FRAME], held: None };
+        let (sender, mut receiver) = mpsc::channel(1);
+        let begun = Instant::now();
+        // It takes one of two and no more.
+        let pushed = push(piece(), &sender, Duration::from_millis(50)).await;
+        assert!(matches!(pushed, Err(Cut::Stalled)) && begun.elapsed() >= Duration::from_secs(2));
+        assert!(matches!(receiver.recv().await, Some(Frame::Bytes(bytes)) if bytes.len() == FRAME));
+        drop(receiver);
+        assert!(matches!(push(piece(), &sender, Duration::from_secs(9)).await, Err(Cut::Gone)));
+    }
 }

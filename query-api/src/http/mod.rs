@@ -9,7 +9,7 @@ pub mod summary;
 pub mod events;
 pub mod page;
 pub mod long_answers;
-pub mod slow_clients;
+pub mod connections;
 pub mod docs;
 
 use std::any::Any;
@@ -23,6 +23,7 @@ use poem::{Endpoint, EndpointExt as _, IntoResponse as _, Response, Route, get, 
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 use tokio_util::task::TaskTracker;
 
+use self::connections::Connections;
 use self::events::EventsApi;
 use self::long_answers::{LongAnswers, LongAnswersConfig};
 use self::parameters::WindowMinutes;
@@ -106,9 +107,10 @@ pub fn app(
     config: &Config,
     database: Arc<Database>,
     tasks: TaskTracker,
+    connections: Arc<Connections>,
     now: fn() -> DateTime<Utc>,
 ) -> impl Endpoint<Output = Response> + use<> {
-    let answers = Arc::new(LongAnswers::new(config.http.long_answers, tasks));
+    let answers = Arc::new(LongAnswers::new(config.http.long_answers, tasks, connections));
     let analytics = || service(analytics_api(&config.http, &database, &answers, now));
     let events_allow = if config.http.ingest_public_url.is_some() { "POST" } else { "" };
     let routes = Route::new()
@@ -167,7 +169,7 @@ fn whole_service() -> OpenApiService<(SummaryApi, EventsApi, HealthApi), ()> {
         ingest_public_url: None,
         window_minutes: 60,
     };
-    let answers = Arc::new(LongAnswers::new(NO_ANSWERS, TaskTracker::new()));
+    let answers = Arc::new(LongAnswers::new(NO_ANSWERS, TaskTracker::new(), Arc::default()));
     let (summary, events) = analytics_api(&config, &database, &answers, crate::clock::now);
     service((summary, events, HealthApi::new(database)))
 }

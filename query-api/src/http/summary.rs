@@ -161,6 +161,6 @@ impl SummaryApi {
         refusals.check()?;
         let Some(window) = window else { return Err(ApiError::Internal) };
         let summary = self.handler.handle(SummaryQuery { window }).await?;
-        Ok(Written::new(self.answers.send(Pieces::from(summary)).await?))
+        Ok(Written::new(self.answers.send(request, Pieces::from(summary)).await?))
     }
 }

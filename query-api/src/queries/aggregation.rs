@@ -40,14 +40,20 @@ struct Sums<'b> {
 }
 
 impl Sums<'_> {
-    async fn add(&mut self, bucket: DateTime<Utc>, event_type: String, events: i64) {
+    async fn add(
+        &mut self,
+        bucket: DateTime<Utc>,
+        event_type: String,
+        events: i64,
+    ) -> Result<(), QueryFailure> {
         *self.per_bucket.entry(bucket).or_default() += events;
         if let Some(sum) = self.per_type.get_mut(&event_type) {
             *sum += events;
         } else {
-            self.memory.add(event_type.len() + ENTRY).await;
+            self.memory.add(event_type.len() + ENTRY).await?;
             self.per_type.insert(event_type, events);
         }
+        Ok(())
     }
 }
 
@@ -74,7 +80,7 @@ impl EventAggregationService {
             let mut rows = pin!(edge_counts::read(connection, edge));
             let mut number = 0;
             while let Some(row) = rows.try_next().await? {
-                sums.add(bucket, row.event_type, row.events).await;
+                sums.add(bucket, row.event_type, row.events).await?;
                 number += 1;
             }
             metrics::rows_read("edge_counts", number);
@@ -83,7 +89,7 @@ impl EventAggregationService {
             let mut rows = pin!(event_counts::read(connection, &minutes, width));
             let mut number = 0;
             while let Some(row) = rows.try_next().await? {
-                sums.add(row.bucket_start, row.event_type, row.events).await;
+                sums.add(row.bucket_start, row.event_type, row.events).await?;
                 number += 1;
             }
             metrics::rows_read("event_counts", number);

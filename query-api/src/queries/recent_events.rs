@@ -9,7 +9,7 @@ use crate::projections::failure::QueryFailure;
 use crate::projections::payloads::{self, Wanted};
 
 /// For how long no text is tried after one that PostgreSQL could not make: the same events are asked for again.
-const WARY_FOR: Duration = Duration::from_secs(60);
+const WARY_FOR: Duration = Duration::from_secs(600);
 
 /// The newest events.
 #[derive(Debug, Clone, Copy)]

@@ -17,7 +17,8 @@ pub fn refused() -> Vec<Vec<u8>> {
     let digits = [b"\"a\":".as_slice(), "1".repeat(200_000).as_bytes()].concat();
     let deep = nested(100_000);
     let large = [b"\"a\":\"".as_slice(), "x".repeat(1_100_000).as_bytes(), b"\""].concat();
-    let members: [&[u8]; 14] = [
+    let grows = format!("\"a\":[{}]", vec!["1e131071"; 9_000].join(","));
+    let members: [&[u8]; 15] = [
         br#""a":"\u0000""#,
         br#""\u0000":1"#,
         b"\"a\":\"\x00\"",
@@ -29,6 +30,7 @@ pub fn refused() -> Vec<Vec<u8>> {
         br#""a":NaN"#,
         br#""a":1e200000"#,
         br#""a":1e-20000"#,
+        grows.as_bytes(),
         &digits,
         &deep,
         &large,
@@ -45,8 +47,9 @@ pub fn refused() -> Vec<Vec<u8>> {
 #[must_use]
 pub fn accepted() -> Vec<Vec<u8>> {
     let deep = nested(120);
-    let members: [&[u8]; 6] = [
+    let members: [&[u8]; 7] = [
         br#""a":1e400"#,
+        br#""a":[1e131071,1e-16383,0e-16383]"#,
         br#""a":-0"#,
         br#""a":1,"a":2"#,
         br#""a":"\ud83d\ude00""#,

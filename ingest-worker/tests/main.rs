@@ -15,6 +15,7 @@ mod transaction;
 mod duplicates;
 mod conflicts;
 mod repeats;
+mod payload_bytes;
 mod incarnations;
 mod fencing;
 mod retention;

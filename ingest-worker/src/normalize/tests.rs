@@ -351,6 +351,31 @@ fn a_command_is_held_to_the_limits() {
     assert_eq!(nul.iter().map(|(field, _)| *field).collect::<Vec<_>>(), ["eventType", "payload"]);
 }
 
+#[test]
+fn a_payload_that_grows_is_refused_by_every_door_and_only_where_it_is_stored() {
+    let numbers = vec!["1e131071"; 1_000].join(",");
+    let class = |topic: &str, value: String| {
+        let refused = become_of(&normalizer(), &a_record(topic, &value)).unwrap_err();
+        assert!(refused.sentence().contains("bytes when PostgreSQL writes"), "{refused}");
+        refused.class()
+    };
+    let body = format!(r#"{{"eventType":"a","source":"b","payload":{{"x":[{numbers}]}}}}"#);
+    assert_eq!(class("analytics.events", body.clone()), RejectionClass::PayloadTooLarge);
+    // Unknown members are not stored.
+    let more = CANONICAL.replace("{}}", &format!(r#"{{}},"more":[{numbers}]}}"#));
+    assert!(become_of(&normalizer(), &a_record("analytics.events", &more)).is_ok());
+    // All of an upstream's message is the payload.
+    let upstream = REGISTRATION.replace("}", &format!(r#","more":{{"deep":[{numbers}]}}}}"#));
+    assert_eq!(class("iam.user.registered", upstream), RejectionClass::PayloadTooLarge);
+    let Err(CommandRefusal::Invalid(fields)) = post(&body) else { panic!("accepted") };
+    let expected = InvalidField {
+        field: "payload",
+        detail: "takes 131074007 bytes when PostgreSQL writes its numbers out in full".to_owned(),
+        allowed: "at most 8388608 bytes".to_owned(),
+    };
+    assert_eq!(fields, [expected]);
+}
+
 fn json_text() -> impl Strategy<Value = String> {
     let names = prop::sample::select(vec![
         "userId",

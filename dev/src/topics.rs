@@ -1,6 +1,6 @@
 //! Topics of one's own, and how far they reach.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -13,14 +13,23 @@ use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaErrorCode;
 
-use crate::load::{CANONICAL_TOPIC, LIVE_TOPICS};
+use crate::load::CANONICAL_TOPIC;
 use crate::wait::{eventually, until};
+
+/// What the worker reads by default comes from this table: a rule on a new topic is another entry there.
+const RULES: &str = include_str!("../../ingest-worker/src/normalize/upstreams.json");
 
 /// For a request to the broker.
 const REQUEST: Duration = Duration::from_secs(20);
 
 /// Offset after the last record, by topic and partition.
 pub type EndOffsets = BTreeMap<(String, i32), i64>;
+
+/// A rule of the worker, as far as it matters here.
+#[derive(serde::Deserialize)]
+struct Rule {
+    topics: Vec<String>,
+}
 
 /// The administrator's view of a broker.
 pub struct Topics {
@@ -36,14 +45,16 @@ impl Topics {
         Ok(Self { bootstrap: bootstrap.to_owned(), admin })
     }
 
-    /// The live topics and the canonical one behind a prefix, all with as many partitions.
+    /// The topics of the worker's rules and the canonical one behind a prefix, all with as many partitions.
     ///
     /// # Errors
     /// The broker refuses.
     pub async fn create_default(&self, prefix: &str, partitions: i32) -> Result<()> {
-        let topics: Vec<_> = LIVE_TOPICS
-            .iter()
-            .chain([&CANONICAL_TOPIC])
+        let rules: Vec<Rule> = serde_json::from_str(RULES).context("the worker's table of rules")?;
+        let topics: BTreeSet<_> = rules.iter().flat_map(|rule| &rule.topics).map(String::as_str).collect();
+        let topics: Vec<_> = topics
+            .into_iter()
+            .chain([CANONICAL_TOPIC])
             .map(|topic| (format!("{prefix}{topic}"), partitions))
             .collect();
         self.create(&topics).await

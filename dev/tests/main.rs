@@ -6,6 +6,7 @@
 mod golden;
 mod nothing_lost;
 mod nothing_twice;
+mod patterns;
 mod poison;
 mod headers;
 mod drain;

@@ -24,7 +24,9 @@ impl Folder {
     }
 
     fn verdict(&self, binary: &str, variables: &[(&str, &str)]) -> Verdict {
-        let output = Command::new(binaries().unwrap().join(binary))
+        let output = Command::new("/usr/bin/timeout")
+            .arg("60")
+            .arg(binaries().unwrap().join(binary))
             .env_clear()
             .envs(variables.iter().copied())
             .current_dir(&self.0)
@@ -120,4 +122,156 @@ fn both_processes_take_and_refuse_the_same_values() {
             assert!(!refused || verdict.said.contains(&format!("  {name} is `")), "{line}: {}", verdict.said);
         }
     }
+}
+
+#[test]
+fn the_encoding_of_dotenv_changes_nothing() {
+    // The first line suffers from a byte order mark, the last one from its end.
+    let text = format!("ANALYTICS_LOG_FORMAT=xml # no format\n{NEEDED}ANALYTICS_DRAIN_TIMEOUT=20 ");
+    let utf16 = |bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+    let marked = |mark: &[u8], bytes: &[u8]| [mark, bytes].concat();
+    let crlf = text.replace('\n', "\r\n");
+    for (name, dotenv) in [
+        ("plain", text.clone().into_bytes()),
+        ("mark", marked(b"\xef\xbb\xbf", text.as_bytes())),
+        ("crlf", crlf.clone().into_bytes()),
+        ("mark-crlf", marked(b"\xef\xbb\xbf", crlf.as_bytes())),
+        ("utf-16le", marked(b"\xff\xfe", &utf16(u16::to_le_bytes))),
+        ("utf-16be", marked(b"\xfe\xff", &utf16(u16::to_be_bytes))),
+    ] {
+        let verdict = both(name, &dotenv, &[]);
+        let said: Vec<_> = verdict.said.lines().filter(|line| line.starts_with("  ")).collect();
+        assert_eq!(said.len(), 4, "{name}: {said:#?}");
+        for wrong in ["ANALYTICS_LOG_FORMAT is `xml`;", "ANALYTICS_DRAIN_TIMEOUT is `20`;"] {
+            assert_eq!(verdict.said.matches(wrong).count(), 2, "{name}: {said:#?}");
+        }
+    }
+    for (name, dotenv) in [("utf-16-unmarked", utf16(u16::to_le_bytes)), ("latin-1", b"A=\xe9\n".to_vec())] {
+        let verdict = both(name, &dotenv, &[]);
+        assert!(
+            verdict.refused && verdict.said.matches(".env is not UTF-8").count() == 2,
+            "{}",
+            verdict.said
+        );
+    }
+}
+
+#[test]
+fn a_line_that_is_no_setting_is_named_by_its_number_and_never_shown() {
+    let verdict = both("line", format!("{NEEDED}# more\nANALYTICS_LANES=2\nhunter3 is it\n").as_bytes(), &[]);
+    assert!(verdict.refused && !verdict.said.contains("hunter"), "{}", verdict.said);
+    assert_eq!(verdict.said.matches(".env, line 9: not NAME=value").count(), 2, "{}", verdict.said);
+    let verdict = both("quote", format!("{NEEDED}ANALYTICS_LANES='hunter3\nA=1\n").as_bytes(), &[]);
+    assert!(verdict.refused && !verdict.said.contains("hunter"), "{}", verdict.said);
+    assert_eq!(verdict.said.matches(".env, line 7: not NAME=value").count(), 2, "{}", verdict.said);
+}
+
+#[test]
+fn a_dollar_that_became_nothing_is_told_and_the_value_never() {
+    let with = |value: &str| format!("{NEEDED}OTHER=x\nANALYTICS_POSTGRES_PASSWORD={value}\n");
+    let told = "a `$` in ANALYTICS_POSTGRES_PASSWORD";
+    for value in [
+        "hunter2$word",
+        "hunter2$",
+        "hunter2$$word",
+        "hunter2${word}",
+        "hunter2$1",
+        "\"hunter2$word\"",
+        "$word",
+        "hunter2$.x",
+        "x$OTHER$word",
+        "hunter2$word # why",
+    ] {
+        let verdict = both("dollar", with(value).as_bytes(), &[]);
+        assert_eq!(verdict.said.matches(told).count(), 2, "{value}: {}", verdict.said);
+        assert!(!verdict.refused && verdict.said.contains("single quotes"), "{value}: {}", verdict.said);
+        assert!(
+            !verdict.said.contains("hunter") && !verdict.said.contains("word:"),
+            "{value}: {}",
+            verdict.said
+        );
+    }
+    // Here dotenv reads no value at all.
+    let verdict = both("dollar", with("\"hunter2$\"").as_bytes(), &[]);
+    assert!(verdict.refused && !verdict.said.contains("hunter"), "{}", verdict.said);
+    assert_eq!(verdict.said.matches(told).count(), 2, "{}", verdict.said);
+    for value in [
+        "'hunter2$word'",
+        r"hunter2\$word",
+        r#""hunter2\$word""#,
+        "hunter2$OTHER",
+        "hunter2${OTHER}y",
+        "$HOME",
+    ] {
+        let verdict = both("dollar", with(value).as_bytes(), &[("HOME", "/")]);
+        assert!(!verdict.refused && !verdict.said.contains("a `$`"), "{value}: {}", verdict.said);
+    }
+    // What is set elsewhere is not read here.
+    let verdict = both("dollar", with("a$b").as_bytes(), &[("ANALYTICS_POSTGRES_PASSWORD", "hunter2")]);
+    assert!(!verdict.said.contains("a `$`"), "{}", verdict.said);
+}
+
+#[test]
+fn what_kubernetes_sets_for_a_service_is_no_setting() {
+    let link = "tcp://10.0.0.9:5432";
+    let of_analytics = [
+        ("ANALYTICS_SERVICE_HOST", "10.0.0.9"),
+        ("ANALYTICS_SERVICE_PORT", "8000"),
+        ("ANALYTICS_SERVICE_PORT_HTTP", "8000"),
+        ("ANALYTICS_PORT", "tcp://10.0.0.9:8000"),
+        ("ANALYTICS_PORT_8000_TCP", "tcp://10.0.0.9:8000"),
+        ("ANALYTICS_PORT_8000_TCP_ADDR", "10.0.0.9"),
+    ];
+    for (variables, name, service) in [
+        ([("ANALYTICS_POSTGRES_PORT", link)].as_slice(), "ANALYTICS_POSTGRES_PORT", "analytics-postgres"),
+        (&[("ANALYTICS_SERVICE_PORT", link)], "ANALYTICS_SERVICE_PORT", "analytics-service"),
+        (&of_analytics, "ANALYTICS_SERVICE_HOST", "analytics"),
+    ] {
+        let verdict = both("link", NEEDED.as_bytes(), variables);
+        assert!(verdict.refused && verdict.said.contains("enableServiceLinks: false"), "{}", verdict.said);
+        let told = format!("made by Kubernetes for a Service named {service};");
+        assert!(verdict.said.contains(&format!("  {name} is `")), "{}", verdict.said);
+        assert_eq!(verdict.said.matches(&told).count(), 2, "{}", verdict.said);
+    }
+    // Settings of one's own are settings, and what is no setting disturbs nobody.
+    let mut own = of_analytics.to_vec();
+    own.extend([("ANALYTICS_SERVICE_HOST", "198.51.100.7"), ("ANALYTICS_KAFKA_PORT", link)]);
+    own.extend([
+        ("ANALYTICS_KAFKA_SERVICE_HOST", "10.0.0.9"),
+        ("ANALYTICS_KAFKA_PORT_9092_TCP_PROTO", "tcp"),
+    ]);
+    let verdict = both("link", NEEDED.as_bytes(), &own);
+    assert!(!verdict.refused && !verdict.said.contains("no setting"), "{}", verdict.said);
+}
+
+#[test]
+fn a_name_that_is_no_setting_is_told_with_the_nearest_that_is() {
+    let dotenv = format!("{NEEDED}ANALYTICS_POSTGRES_PASWORD=x\nANALYTICS_LANES=2\nANALYTICS_POOL_SIZE=8\n");
+    let variables = [
+        ("ANALYTICS_HTTP_MAX_BODY", "8MiB"),
+        ("ANALYTICS_EUREKA_ENABLED", "true"),
+        ("ANALYTICS_KAFKA_PROPERTY_CLIENT_RACK", "a"),
+    ];
+    let verdict = both("stranger", dotenv.as_bytes(), &variables);
+    for told in [
+        "ANALYTICS_POSTGRES_PASWORD is no setting; ANALYTICS_POSTGRES_PASSWORD is one",
+        "ANALYTICS_HTTP_MAX_BODY is no setting any more: ",
+        "ANALYTICS_EUREKA_ENABLED is no setting\"",
+    ] {
+        assert_eq!(verdict.said.matches(told).count(), 2, "{told}: {}", verdict.said);
+    }
+    assert_eq!(verdict.said.matches("is no setting").count(), 6, "{}", verdict.said);
+}
+
+#[test]
+fn the_end_of_a_line_is_no_part_of_a_value() {
+    let variables = [
+        ("ANALYTICS_LOG_FORMAT", "json\r"),
+        ("ANALYTICS_SERVICE_PORT", " 0\n"),
+        ("ANALYTICS_POSTGRES_USER", "u\r\n"),
+        ("ANALYTICS_KAFKA_TOPIC", "a\n"),
+        ("ANALYTICS_ENVIRONMENT", " \n"),
+    ];
+    let verdict = both("ends", NEEDED.as_bytes(), &variables);
+    assert!(!verdict.refused, "{}", verdict.said);
 }

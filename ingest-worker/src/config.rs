@@ -12,7 +12,7 @@ use crate::{
     decode::Limits,
     environment::Environment,
     http::{HttpArgs, HttpSettings},
-    normalize::EventTimeLimits,
+    normalize::{CANONICAL_TOPIC, EventTimeLimits, Rules},
     telemetry::{LogArgs, LogSettings},
     units,
     write::{DatabaseArgs, DatabaseSettings},
@@ -131,6 +131,13 @@ impl ConfigArgs {
     /// # Errors
     /// A sentence for each fault, then what is only suspicious: it may be why.
     pub fn check(self, environment: Environment) -> Result<Config, Vec<String>> {
+        let rules = Rules::built_in().map_err(|fault| vec![fault.to_string()])?;
+        self.check_with(&rules, environment)
+    }
+
+    /// The topics of the rules are read by default, and the canonical one.
+    fn check_with(self, rules: &Rules, environment: Environment) -> Result<Config, Vec<String>> {
+        let topics = rules.topics().chain([CANONICAL_TOPIC]);
         let Environment { variables, errors, warnings } = environment;
         let mut faults = Faults { environment: variables, errors, warnings };
         let batch = self.batch.check(&mut faults);
@@ -146,7 +153,7 @@ impl ConfigArgs {
             log: self.log.check(&mut faults),
             http: self.http.check(&mut faults),
             database: self.database.check(&format!("{} ingest-worker", service.app_name), &mut faults),
-            kafka: self.kafka.check(batch.memory_budget, &mut faults),
+            kafka: self.kafka.check(batch.memory_budget, topics, &mut faults),
             service,
             decode,
             event_time,

@@ -63,7 +63,6 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         commands,
         normalizer: Arc::clone(&house.normalizer),
         limits: house.config.decode,
-        max_body: house.config.http.max_body,
         health: house.health.clone(),
         metrics: handle,
     };

@@ -75,7 +75,7 @@ async fn a_re_imported_id_that_was_made_here_is_compared_with_its_event(pool: Pg
     let mut worker = Worker::holding(&pool, &[0]).await;
     let made_here = an_event(1).of_tenant("t");
     let id = made_here.make().id().uuid();
-    worker.record_events(&[made_here.clone()]).await;
+    worker.record_events(std::slice::from_ref(&made_here)).await;
     let again = made_here.external(id);
     let drafts = [
         again.clone(),
@@ -90,7 +90,7 @@ async fn a_re_imported_id_that_was_made_here_is_compared_with_its_event(pool: Pg
     check_books(&pool).await;
     // One that is new here has a row, and so a position.
     let foreign = an_event(7).external(an_event(7).make().id().uuid());
-    worker.record_events(&[foreign.clone()]).await;
+    worker.record_events(std::slice::from_ref(&foreign)).await;
     let recorded = worker.record_events(&[foreign.clone().with_payload("{}"), foreign]).await;
     assert_eq!(offsets(&recorded), [(Some(7), Some(6))]);
 }

@@ -113,7 +113,7 @@ async fn prepare(steps: &Steps) -> Result<Place> {
     let database = database.await?;
     let topics = Topics::of(&stack.bootstrap)?;
     let prefix = format!("{TOPICS}{}.", clock::now().format("%Y%m%d-%H%M%S"));
-    let what = format!("six topics and analytics.events behind {prefix}");
+    let what = format!("topics behind {prefix}");
     steps
         .run(&what, async {
             topics.delete(&topics.names(|name| name.starts_with(TOPICS))?).await?;

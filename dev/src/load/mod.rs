@@ -16,7 +16,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rhythm::Rhythm;
 use world::World;
 
-/// The live topics, without a prefix.
+/// The topics that the load writes to, without a prefix.
 pub const LIVE_TOPICS: [&str; 6] = [
     "iam.user.registered",
     "community.registration",

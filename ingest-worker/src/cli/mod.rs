@@ -75,6 +75,8 @@ enum Verb {
     },
     /// Connect to PostgreSQL and Kafka and say what is wrong and what to do
     Check,
+    /// Print the topics that are read, one a line, or the pattern of their names
+    Topics,
 }
 
 /// The whole process.
@@ -110,6 +112,10 @@ pub fn main() -> ExitCode {
             }
             Ok(())
         })),
+        Verb::Topics => {
+            config.kafka.topics.subscription().iter().for_each(|topic| println!("{topic}"));
+            ExitCode::SUCCESS
+        }
         Verb::Check => match on_runtime(check::check(&config)) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::from(WRONG),

@@ -37,7 +37,7 @@ fn the_defaults_are_good_and_as_documented() {
     assert_eq!(config.decode.max_payload_bytes, 8 << 20);
     assert_eq!(config.event_time.max_ahead, TimeDelta::days(366));
     assert_eq!(config.database.target(), "u@localhost:5432/d");
-    assert!(matches!(config.kafka.topics, TopicSelection::List(ref names) if names.len() == 7));
+    assert!(config.kafka.topics.subscription().contains(&"analytics.events"));
     assert_eq!(config.kafka.start_at, StartAt::Earliest);
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
 }
@@ -67,7 +67,6 @@ fn each_wrong_value_is_one_sentence_with_variable_value_and_what_is_allowed() {
         ("--log", "ingest_worker=loud", "ANALYTICS_LOG"),
         ("--log-format", "xml", "ANALYTICS_LOG_FORMAT"),
         ("--http-commit-timeout", "1ms", "ANALYTICS_HTTP_COMMIT_TIMEOUT"),
-        ("--http-max-body", "8MB", "ANALYTICS_HTTP_MAX_BODY"),
         ("--postgres-port", "0", "ANALYTICS_POSTGRES_PORT"),
         ("--postgres-sslmode", "yes", "ANALYTICS_POSTGRES_SSLMODE"),
         ("--postgres-sslrootcert", "/does/not/exist", "ANALYTICS_POSTGRES_SSLROOTCERT"),
@@ -135,6 +134,42 @@ fn topics_are_a_list_behind_the_prefix_or_a_pattern() {
     // What is named is meant as it is named.
     assert_eq!(topics(&["--kafka-topic=b, a", "--kafka-topic-prefix=prod."]).subscription(), ["a", "b"]);
     assert_eq!(topics(&["--kafka-topic=^a.{1,3}$"]), TopicSelection::Pattern("^a.{1,3}$".to_owned()));
+}
+
+#[test]
+fn a_rule_on_a_new_topic_is_read_behind_the_prefix() {
+    let mut table: serde_json::Value =
+        serde_json::from_str(include_str!("../normalize/upstreams.json")).unwrap();
+    let mut rule = table[0].clone();
+    rule["name"] = "new".into();
+    rule["identity"]["name"] = "new/1".into();
+    rule["topics"] = serde_json::json!(["brand.new", "iam.user.registered"]);
+    table.as_array_mut().unwrap().push(rule);
+    let subscribed = |rules: &Rules, flags: &[&str]| -> Vec<String> {
+        let needed = ["worker", "--postgres-user", "u", "--postgres-db", "d"];
+        let settings = parse(&[&needed, flags].concat()).settings;
+        let config = settings.check_with(rules, Environment::default()).ok().unwrap();
+        config.kafka.topics.subscription().iter().map(|topic| (*topic).to_owned()).collect()
+    };
+    let rules = Rules::parse(&table.to_string()).unwrap();
+    let mut expected: Vec<_> = subscribed(&Rules::built_in().unwrap(), &["--kafka-topic-prefix=prod."]);
+    expected.push("prod.brand.new".to_owned());
+    expected.sort();
+    assert_eq!(subscribed(&rules, &["--kafka-topic-prefix=prod."]), expected);
+    assert_eq!(subscribed(&rules, &["--kafka-topic=other"]), ["other"]);
+}
+
+#[test]
+fn no_pattern_matches_what_kafka_keeps_for_itself() {
+    let never = |flags: &[&str], variables: &[(&str, &str)]| {
+        let config = check(flags, variables).ok().unwrap().kafka.client_config();
+        config.create_native_config().unwrap();
+        config.get("topic.blacklist").map(str::to_owned)
+    };
+    let own = ("ANALYTICS_KAFKA_PROPERTY_TOPIC_BLACKLIST", "^old");
+    assert!(never(&["--kafka-topic=^.*"], &[]).unwrap().starts_with("^__,"));
+    assert!(never(&["--kafka-topic=^.*"], &[own]).unwrap().starts_with("^old,^__,"));
+    assert_eq!(never(&[], &[]), None);
 }
 
 #[test]

@@ -2,18 +2,9 @@ use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;
 
+use super::topics::{TopicSelection, select};
 use crate::config::{Faults, Secret};
 
-/// The live topics of the platform, and the one for events in canonical form.
-const DEFAULT_TOPICS: [&str; 7] = [
-    "iam.user.registered",
-    "community.registration",
-    "community.profile.updated",
-    "guides.challenge.added.v1",
-    "execution.analytics",
-    "challenge.completed",
-    "analytics.events",
-];
 const PROPERTY: &str = "ANALYTICS_KAFKA_PROPERTY_";
 /// What the worker's correctness rests on, and what has a variable of its own.
 const REFUSED: [&str; 9] = [
@@ -44,7 +35,7 @@ pub struct KafkaArgs {
         value_name = "LIST"
     )]
     kafka_bootstrap_servers: String,
-    /// Topics separated by commas, or one ^regex; default: the six upstream topics and analytics.events
+    /// Topics separated by commas, or one ^regex; default: those that `ingest-worker topics` prints
     #[arg(long, env = "ANALYTICS_KAFKA_TOPIC", value_name = "LIST")]
     kafka_topic: Option<String>,
     /// Put before the default topics, and taken off before a topic's rules are looked up
@@ -70,26 +61,6 @@ pub struct KafkaArgs {
     /// User name; $ConnectionString if empty and the password is an Event Hubs connection string
     #[arg(long, env = "ANALYTICS_KAFKA_SASL_USERNAME", value_name = "NAME")]
     kafka_sasl_username: Option<String>,
-}
-
-/// What is read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TopicSelection {
-    /// These topics, prefix included.
-    List(Vec<String>),
-    /// Topics that match, those that appear later too.
-    Pattern(String),
-}
-
-impl TopicSelection {
-    /// As the Kafka client's `subscribe` takes it.
-    #[must_use]
-    pub fn subscription(&self) -> Vec<&str> {
-        match self {
-            Self::List(names) => names.iter().map(String::as_str).collect(),
-            Self::Pattern(pattern) => vec![pattern],
-        }
-    }
 }
 
 /// Where a topic begins that was never read.
@@ -131,9 +102,15 @@ struct Security {
 }
 
 impl KafkaArgs {
-    /// Notes each fault. A third of `memory_budget` is for records fetched ahead.
-    pub fn check(self, memory_budget: usize, faults: &mut Faults) -> KafkaSettings {
-        let prefix = self.kafka_topic_prefix.clone().unwrap_or_default();
+    /// Notes each fault. A third of `memory_budget` is for records fetched ahead; `topics` are those that are read where
+    /// nothing is said.
+    pub fn check<'a>(
+        self,
+        memory_budget: usize,
+        topics: impl Iterator<Item = &'a str>,
+        faults: &mut Faults,
+    ) -> KafkaSettings {
+        let prefix = self.kafka_topic_prefix.as_deref().unwrap_or_default().trim().to_owned();
         let start_at = faults.word(
             "ANALYTICS_KAFKA_AUTO_OFFSET_RESET",
             &self.kafka_auto_offset_reset,
@@ -141,7 +118,7 @@ impl KafkaArgs {
         );
         let settings = KafkaSettings {
             bootstrap_servers: servers(&self.kafka_bootstrap_servers, faults),
-            topics: topics(self.kafka_topic.as_deref(), &prefix, faults),
+            topics: select(self.kafka_topic.as_deref(), &prefix, topics, faults),
             topic_prefix: prefix,
             group: group(&self.kafka_consumer_group, faults),
             start_at: if start_at == "latest" { StartAt::Latest } else { StartAt::Earliest },
@@ -227,34 +204,6 @@ fn servers(value: &str, faults: &mut Faults) -> String {
     servers.join(",")
 }
 
-fn topics(value: Option<&str>, prefix: &str, faults: &mut Faults) -> TopicSelection {
-    let is_name = |name: &str| {
-        (1..=249).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-    };
-    if !prefix.is_empty() && !is_name(prefix) {
-        faults.error(format!(
-            "ANALYTICS_KAFKA_TOPIC_PREFIX is `{prefix}`; allowed are letters, digits and . _ -"
-        ));
-    }
-    let Some(value) = value.map(str::trim) else {
-        return TopicSelection::List(DEFAULT_TOPICS.iter().map(|name| format!("{prefix}{name}")).collect());
-    };
-    if value.starts_with('^') {
-        return TopicSelection::Pattern(value.to_owned());
-    }
-    let mut names: Vec<String> = value.split(',').map(|name| name.trim().to_owned()).collect();
-    if !names.iter().all(|name| is_name(name)) {
-        faults.error(format!(
-            "ANALYTICS_KAFKA_TOPIC is `{value}`; allowed are topic names (letters, digits and . _ -, 249 at most) \
-             separated by commas, or one regular expression that begins with ^"
-        ));
-    }
-    names.sort();
-    names.dedup();
-    TopicSelection::List(names)
-}
-
 fn group(value: &str, faults: &mut Faults) -> String {
     if FOREIGN_GROUPS.contains(&value) {
         faults.warn(format!(
@@ -289,6 +238,10 @@ impl KafkaSettings {
         }
         for (name, value) in &self.properties {
             config.set(name, value);
+        }
+        if let Some(never) = self.topics.never_matched() {
+            let own = self.properties.get("topic.blacklist").map(|own| format!("{own},"));
+            config.set("topic.blacklist", own.unwrap_or_default() + &never);
         }
         if self.properties.get("group.protocol").is_some_and(|protocol| protocol == "consumer") {
             // KIP-848: the broker decides these, the client refuses them.

@@ -232,7 +232,7 @@ impl Consumer {
                     tracing::warn!(
                         repeats,
                         topics = ?self.missing_topics(),
-                        "topics do not exist yet; they are read from their beginning once they do"
+                        "topics do not exist yet, or none matches; they are read from their beginning once they do"
                     );
                 }
             }
@@ -258,7 +258,8 @@ impl Consumer {
     fn follow_rebalances(&mut self) {
         for rebalanced in self.consumer.context().take_rebalances() {
             match rebalanced {
-                Rebalanced::Assigned(keys) => {
+                Rebalanced::Assigned(mut keys) => {
+                    keys.retain(|key| self.settings.topics.admits(&key.topic));
                     tracing::info!(partitions = keys.len(), "assigned");
                     keys.into_iter().for_each(|key| self.assignment.assigned(key, &mut self.orders));
                 }

@@ -1,6 +1,8 @@
 //! The first door: Kafka in, [`KafkaRecord`]s out to the lanes, each partition from where PostgreSQL says.
 
 mod record;
+mod pattern;
+mod topics;
 mod client;
 mod context;
 mod list;
@@ -15,8 +17,10 @@ mod consumer;
 mod progress;
 mod stall;
 
-pub use client::{KafkaArgs, KafkaSettings, StartAt, TopicSelection};
+pub use client::{KafkaArgs, KafkaSettings, StartAt};
 pub use consumer::Consumer;
 pub use inbox::ToConsumer;
 pub use lane_door::LaneDoor;
+pub use pattern::TopicPattern;
 pub use record::{Fingerprint, Header, KafkaRecord, PartitionKey, RecordTimestamp, TimestampKind};
+pub use topics::TopicSelection;

@@ -45,7 +45,7 @@ impl EventsApi {
         let Some(state) = &self.state else { return Err(ApiError::Internal) };
         refuse_parameters(request)?;
         refuse_other_media(request)?;
-        let body = read(request, body, state.max_body.min(state.limits.max_bytes)).await?;
+        let body = read(request, body, state.limits.max_bytes).await?;
         let random = Uuid::new_v4().into_bytes();
         let event = state.normalizer.command(&body, &state.limits, clock::now(), random)?;
         let id = event.id().uuid();

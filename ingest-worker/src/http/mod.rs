@@ -44,8 +44,6 @@ pub struct State {
     pub normalizer: Arc<Normalizer>,
     /// How large and deep an event may be.
     pub limits: Limits,
-    /// Bytes of the largest body.
-    pub max_body: usize,
     /// Whether the process can do its work.
     pub health: Health,
     /// What `/metrics` shows.

@@ -9,9 +9,6 @@ pub struct HttpArgs {
     /// A client whose event is not committed by then is told to try again
     #[arg(long, env = "ANALYTICS_HTTP_COMMIT_TIMEOUT", default_value = "10s", value_name = "DURATION")]
     http_commit_timeout: String,
-    /// Largest body of a request; one event has at most ANALYTICS_RECORD_MAX_BYTES
-    #[arg(long, env = "ANALYTICS_HTTP_MAX_BODY", default_value = "8MiB", value_name = "SIZE")]
-    http_max_body: String,
 }
 
 /// [`HttpArgs`], checked.
@@ -19,8 +16,6 @@ pub struct HttpArgs {
 pub struct HttpSettings {
     /// How long a client waits for its commit.
     pub commit_timeout: Duration,
-    /// Bytes of the largest body.
-    pub max_body: usize,
 }
 
 impl HttpArgs {
@@ -33,7 +28,6 @@ impl HttpArgs {
                 &self.http_commit_timeout,
                 timeout,
             ),
-            max_body: faults.size("ANALYTICS_HTTP_MAX_BODY", &self.http_max_body, 1 << 10..=256 << 20),
         }
     }
 }

@@ -6,7 +6,7 @@ mod canonical;
 mod timestamp;
 mod identity;
 
-pub use rules::{InvalidRules, Rule, RuleIdentity, Rules};
+pub use rules::{CANONICAL_TOPIC, InvalidRules, Rule, RuleIdentity, Rules};
 
 use std::fmt;
 

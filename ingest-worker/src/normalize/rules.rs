@@ -12,6 +12,9 @@ use uuid::Uuid;
 use super::canonical;
 use crate::decode::{Rejection, RejectionClass};
 
+/// Where events in canonical form are sent; no rule is about it.
+pub const CANONICAL_TOPIC: &str = "analytics.events";
+
 /// How the messages of all upstreams become events, in the order in which they are tried.
 #[derive(Debug, Clone)]
 pub struct Rules(Vec<Rule>);

@@ -5,9 +5,9 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::metadata::Metadata;
+use rdkafka::metadata::{Metadata, MetadataTopic};
 
-use crate::consume::{KafkaSettings, TopicSelection};
+use crate::consume::{KafkaSettings, TopicPattern, TopicSelection};
 use crate::screen::Screen;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -103,14 +103,50 @@ fn remedy(code: Option<RDKafkaErrorCode>) -> &'static str {
     }
 }
 
-fn topics(wanted: &TopicSelection, metadata: &Metadata, screen: &Screen) {
+/// Of the topics that match, so many are named.
+const LISTED: usize = 20;
+
+/// What the pattern matches now, as the Kafka client judges.
+fn matching(pattern: &str, wanted: &TopicSelection, metadata: &Metadata, screen: &mut Screen) {
+    let compiled = match TopicPattern::new(pattern) {
+        Ok(compiled) => compiled,
+        Err(reason) => {
+            return screen
+                .wrong(&format!("{pattern} is no pattern: {reason}"), "correct ANALYTICS_KAFKA_TOPIC");
+        }
+    };
+    let all = metadata.topics();
+    let named = |topic: &&MetadataTopic| compiled.matches(topic.name());
+    let (read, left_out): (Vec<_>, Vec<_>) =
+        all.iter().filter(named).partition(|topic| wanted.admits(topic.name()));
+    if read.is_empty() {
+        let sentence =
+            format!("{pattern} matches none of {} that this login may see", count(all.len(), "topic"));
+        screen.warn(
+            &sentence,
+            "patterns are POSIX extended: [0-9], not \\d; (a|b), not (?i); topics that appear later are read",
+        );
+        return;
+    }
+    let partitions = read.iter().map(|topic| topic.partitions().len()).sum();
+    let total = format!("{}, {}", count(read.len(), "topic"), count(partitions, "partition"));
+    screen.ok(&format!("{pattern} matches {total}; those that appear later are read too"));
+    for topic in read.iter().take(LISTED) {
+        screen.ok(&format!("topic {}, {}", topic.name(), count(topic.partitions().len(), "partition")));
+    }
+    if read.len() > LISTED {
+        screen.ok(&format!("… and {} more", read.len() - LISTED));
+    }
+    if !left_out.is_empty() {
+        let names: Vec<_> = left_out.iter().take(LISTED).map(|topic| topic.name()).collect();
+        screen.ok(&format!("never read, for Kafka and its tools keep their own there: {}", names.join(", ")));
+    }
+}
+
+fn topics(wanted: &TopicSelection, metadata: &Metadata, screen: &mut Screen) {
     let names = match wanted {
         TopicSelection::List(names) => names,
-        TopicSelection::Pattern(pattern) => {
-            let all = metadata.topics().len();
-            screen.ok(&format!("topics that match {pattern}, of {all} that this login may see"));
-            return;
-        }
+        TopicSelection::Pattern(pattern) => return matching(pattern, wanted, metadata, screen),
     };
     let mut missing = Vec::new();
     for name in names {

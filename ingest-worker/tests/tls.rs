@@ -231,8 +231,12 @@ fn the_settings_are_the_only_source(server: &OwnPostgres, root: &str) {
             .env_clear()
             .current_dir("/")
             .env("ANALYTICS_DATABASE_URL", url)
-            // Nobody there, and soon known.
-            .env("ANALYTICS_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+            .env(
+                "ANALYTICS_KAFKA_BOOTSTRAP_SERVERS",
+                std::env::var("ANALYTICS_KAFKA_BOOTSTRAP_SERVERS").unwrap(),
+            )
+            // What the system trusts: never asked where a file is given.
+            .env("SSL_CERT_FILE", server.path("root.crt"))
             .envs(
                 ["HOST", "HOSTADDR", "PORT", "USER", "DATABASE", "PASSWORD", "SSLMODE", "APPNAME"]
                     .map(|name| (format!("PG{name}"), "wrong")),
@@ -248,10 +252,14 @@ fn the_settings_are_the_only_source(server: &OwnPostgres, root: &str) {
         let screen = check(&query);
         assert!(screen.contains("ok       connected, PostgreSQL"), "{screen}");
     }
-    let screen = check("sslmode=verify-full");
-    let expected = "WRONG    cannot connect: the server's certificate (CN=ignored) is issued by CN=root.example, which is not among \
-                    the system's\n           give this authority's certificate as sslrootcert";
-    assert!(screen.contains(expected) && !screen.contains(PASSWORD), "{screen}");
+    assert!(check("sslmode=verify-full&sslrootcert=system").contains("ok       connected, PostgreSQL"));
+    let stranger = server.path("stranger.crt");
+    let screen = check(&format!("sslmode=verify-full&sslrootcert={stranger}"));
+    let expected = format!(
+        "WRONG    cannot connect: the server's certificate (CN=ignored) is issued by CN=root.example, which is not in \
+                    sslrootcert `{stranger}`\n           give this authority's certificate as sslrootcert"
+    );
+    assert!(screen.contains(&expected) && !screen.contains(PASSWORD), "{screen}");
     let screen = check("sslmode=verify-full&sslrootcert=/missing.crt");
     assert!(
         screen.contains("ANALYTICS_DATABASE_URL: sslrootcert `/missing.crt` cannot be read: No such file"),

@@ -48,11 +48,56 @@ fn every_wrong_setting_is_reported_at_once() {
 }
 
 #[test]
-fn a_url_is_never_shown() {
-    let output = query_api(&[("ANALYTICS_READ_DATABASE_URL", "mysql://u:s3cret@h/d")]).output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    let text = standard_error(&output);
-    assert!(text.contains("ANALYTICS_READ_DATABASE_URL") && !text.contains("s3cret"), "{text}");
+fn a_url_is_read_strictly_and_never_shown() {
+    for (url, expected) in [
+        ("mysql://u:s3cret@h/d", "neither postgres:// nor postgresql://"),
+        ("postgres://u:1234/s3cret@h/d", "%2F"),
+        ("postgres://u:s3cret@w@h/d", "%40"),
+        ("postgres://h/s3cret", "no user"),
+        ("postgres://u:s3cret@h", "no database"),
+        ("postgres://u:s3cret@::1:5432/d", "as [::1]"),
+        ("postgres://u:s3cret@h/d?sslmod=verify-full", "perhaps sslmode is meant"),
+        (
+            "postgres://u:s3cret@[::1]/d?sslrootcert=/missing",
+            "sslrootcert `/missing` cannot be read: No such",
+        ),
+    ] {
+        let output = query_api(&[("ANALYTICS_READ_DATABASE_URL", url)]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{url}");
+        let text = standard_error(&output);
+        assert!(text.contains("ANALYTICS_READ_DATABASE_URL") && text.contains(expected), "{url}: {text}");
+        assert!(!text.contains("s3cret") && !text.contains("1234"), "{url}: {text}");
+    }
+}
+
+#[test]
+fn what_a_url_does_not_say_about_tls_the_settings_say() {
+    let given = |variable: &str, value: &str| {
+        let url = ("ANALYTICS_DATABASE_URL", "postgres://u@h/d");
+        let output = query_api(&[url, (variable, value)]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        standard_error(&output)
+    };
+    let text = given("ANALYTICS_POSTGRES_SSLROOTCERT", "/missing");
+    assert!(
+        text.contains("ANALYTICS_POSTGRES_SSLROOTCERT is `/missing`; allowed is a readable file: "),
+        "{text}"
+    );
+    let text = given("ANALYTICS_POSTGRES_SSLMODE", "verify_full");
+    assert!(text.contains("ANALYTICS_POSTGRES_SSLMODE is `verify_full`; allowed is disable, "), "{text}");
+}
+
+#[test]
+fn a_host_that_is_a_url_is_not_shown() {
+    let parts = [("ANALYTICS_POSTGRES_USER", "u"), ("ANALYTICS_POSTGRES_DB", "d")];
+    for (host, expected) in
+        [("postgres://u:s3cret@h/d", "is a URL"), ("h:5432", "has a port"), ("a b", "a character")]
+    {
+        let output = query_api(&[parts[0], parts[1], ("ANALYTICS_POSTGRES_HOST", host)]).output().unwrap();
+        let text = standard_error(&output);
+        assert!(text.contains("ANALYTICS_POSTGRES_HOST ") && text.contains(expected), "{host}: {text}");
+        assert!(output.status.code() == Some(2) && !text.contains("s3cret"), "{host}: {text}");
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 #![cfg(test)]
 
 mod harness;
+#[path = "../../ingest-worker/tests/own_postgres.rs"]
+mod own_postgres;
 
 mod summary;
 mod recent_events;
@@ -13,3 +15,4 @@ mod roles;
 mod outages;
 mod poolers;
 mod command_line;
+mod tls;

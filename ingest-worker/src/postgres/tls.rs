@@ -10,6 +10,7 @@ use std::time::Duration;
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
+use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::{X509, X509NameRef, X509Ref, X509StoreContextRef};
 use sqlx::Error;
 use sqlx::postgres::PgConnectOptions;
@@ -93,7 +94,7 @@ pub(super) fn wrapped(fault: impl Into<Box<dyn std::error::Error + Send + Sync>>
 
 /// What the files held when the connection was begun: they may be replaced while we run.
 pub(super) struct Files {
-    /// None without sslrootcert, or where it is not used.
+    /// None: the system's.
     pub(super) roots: Vec<X509>,
     identity: Option<(Vec<X509>, PKey<Private>)>,
     trusted: String,
@@ -107,23 +108,7 @@ impl Files {
             }
             None => (Vec::new(), "among the system's".to_owned()),
         };
-        let identity = tls.identity.as_ref().map(|(certificate, file)| {
-            let chain = certificates("sslcert", certificate)?;
-            let text = content("sslkey", file)?;
-            // Without the callback OpenSSL would ask the terminal for a password.
-            let key = PKey::private_key_from_pem_callback(&text, |_| Ok(0)).ok();
-            let owner = chain.first().and_then(|certificate| certificate.public_key().ok());
-            let key = key.filter(|key| owner.is_some_and(|owner| owner.public_eq(key)));
-            let what = || {
-                format!("sslkey `{}` is not the key of sslcert `{}`", file.display(), certificate.display())
-            };
-            Ok((
-                chain,
-                key.ok_or_else(|| {
-                    TlsFault::new(what(), "allowed is its private key in PEM, without a password")
-                })?,
-            ))
-        });
+        let identity = tls.identity.as_ref().map(|(certificate, key)| identity(certificate, key));
         Ok(Self { roots, identity: identity.transpose()?, trusted })
     }
 
@@ -136,13 +121,24 @@ impl Files {
     }
 }
 
+fn identity(certificate: &Path, file: &Path) -> Result<(Vec<X509>, PKey<Private>), TlsFault> {
+    let chain = certificates("sslcert", certificate)?;
+    let text = content("sslkey", file)?;
+    // Without the callback OpenSSL would ask the terminal for a password.
+    let key = PKey::private_key_from_pem_callback(&text, |_| Ok(0)).ok();
+    let owner = chain.first().and_then(|certificate| certificate.public_key().ok());
+    key.filter(|key| owner.is_some_and(|owner| owner.public_eq(key))).map(|key| (chain, key)).ok_or_else(
+        || {
+            let what =
+                format!("sslkey `{}` is not the key of sslcert `{}`", file.display(), certificate.display());
+            TlsFault::new(what, "allowed is its private key in PEM, without a password")
+        },
+    )
+}
+
 fn content(parameter: &str, file: &Path) -> Result<Vec<u8>, TlsFault> {
-    std::fs::read(file).map_err(|fault| {
-        TlsFault::new(
-            format!("{parameter} `{}` cannot be read: {fault}", file.display()),
-            "allowed is a readable file",
-        )
-    })
+    let what = |fault| format!("{parameter} `{}` cannot be read: {fault}", file.display());
+    std::fs::read(file).map_err(|fault| TlsFault::new(what(fault), "allowed is a readable file"))
 }
 
 fn certificates(parameter: &str, file: &Path) -> Result<Vec<X509>, TlsFault> {
@@ -179,6 +175,9 @@ pub(super) async fn examine(
 fn connector(files: &Files) -> Result<SslConnector, ErrorStack> {
     let mut builder = SslConnector::builder(SslMethod::tls_client())?;
     builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
+    if !files.roots.is_empty() {
+        builder.set_cert_store(X509StoreBuilder::new()?.build());
+    }
     files.roots.iter().try_for_each(|root| builder.cert_store_mut().add_cert(root.clone()))?;
     if let Some((chain, key)) = &files.identity {
         for (index, certificate) in chain.iter().enumerate() {

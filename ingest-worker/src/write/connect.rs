@@ -36,7 +36,7 @@ pub struct DatabaseArgs {
     /// disable, allow, prefer, require, verify-ca or verify-full, as libpq means them: the first four verify nothing
     #[arg(long, env = "ANALYTICS_POSTGRES_SSLMODE", default_value = "prefer", value_name = "MODE")]
     postgres_sslmode: String,
-    /// File of certificates (PEM) that verify-ca and verify-full trust besides the system's; require then verifies as verify-ca
+    /// File of certificates (PEM) that verify-ca and verify-full trust instead of the system's; require then verifies as verify-ca
     #[arg(long, env = "ANALYTICS_POSTGRES_SSLROOTCERT", value_name = "FILE")]
     postgres_sslrootcert: Option<String>,
     /// After this long a claim of a partition ends the frozen worker that holds it

@@ -174,6 +174,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_tls_is_waited_for_and_said_in_one_sentence() {
+        let error = sqlx::Error::Tls("the server's certificate expired".into());
+        assert!(needs_a_person(&error));
+        let failure = WriteFailure::of(Statement::Connect, &error);
+        assert!(
+            matches!(&failure, WriteFailure::Unavailable(said) if said == "the server's certificate expired")
+        );
+    }
+
+    #[test]
     fn a_lost_connection_is_the_worlds_fault() {
         let error = sqlx::Error::Io(std::io::Error::other("reset"));
         assert!(matches!(WriteFailure::of(Statement::CopyEvents, &error), WriteFailure::Unavailable(_)));

@@ -72,7 +72,7 @@ impl Target {
 pub struct Tls {
     /// `prefer` by default.
     pub mode: PgSslMode,
-    /// What is trusted besides the system's certificates; `system` is only those.
+    /// What is trusted instead of the system's certificates, which `system` names.
     pub root: Option<PathBuf>,
     /// Our own certificate and its key.
     pub identity: Option<(PathBuf, PathBuf)>,
@@ -91,7 +91,7 @@ impl Tls {
 
     fn check(&self) -> Result<(), TlsFault> {
         if self.root.is_some() && self.root_file().is_none() && !matches!(self.mode, PgSslMode::VerifyFull) {
-            let what = "sslrootcert is `system`, with which anybody's certificate would do for another host";
+            let what = "sslrootcert=system trusts every public authority";
             return Err(TlsFault::new(what, "allowed with it is sslmode=verify-full"));
         }
         Files::read(self).map(drop)
@@ -100,10 +100,15 @@ impl Tls {
     /// What is allowed but probably not meant.
     #[must_use]
     pub fn warning(&self) -> Option<&'static str> {
-        let unused = self.root.is_some() && !self.verifies();
-        unused.then_some(
-            "sslrootcert is given, but this sslmode verifies no certificate: use require, verify-ca or verify-full",
-        )
+        match self.mode {
+            PgSslMode::VerifyCa if self.root.is_none() => Some(
+                "sslmode=verify-ca without sslrootcert takes any public authority's certificate for any host: use verify-full",
+            ),
+            _ if self.root.is_some() && !self.verifies() => Some(
+                "sslrootcert is given, but this sslmode verifies nothing: use require, verify-ca or verify-full",
+            ),
+            _ => None,
+        }
     }
 }
 
@@ -127,13 +132,15 @@ pub fn forget_libpq_variables() {
 /// As PostgreSQL says; what is wrong with TLS or a certificate is a [`TlsFault`] within [`Error::Tls`].
 pub async fn connect(options: &PgConnectOptions, tls: &Tls) -> sqlx::Result<PgConnection> {
     let plain = open(options, PgSslMode::Disable);
-    if options.get_host().starts_with('/') || options.get_socket().is_some() {
-        return plain.await; // A Unix socket knows no TLS: as libpq, whatever the mode.
+    // A Unix socket knows no TLS: as libpq, whatever the mode.
+    let is_local = options.get_host().starts_with('/') || options.get_socket().is_some();
+    if is_local || matches!(tls.mode, PgSslMode::Disable) {
+        return plain.await;
     }
-    let files = Files::read(tls)?;
+    let unused = Tls { root: None, ..tls.clone() };
+    let files = Files::read(if tls.verifies() { tls } else { &unused })?;
     let secured = files.identify(options.clone())?;
     match tls.mode {
-        PgSslMode::Disable => plain.await,
         _ if tls.verifies() => verified(secured, tls, files).await,
         PgSslMode::Allow => match plain.await {
             Err(first) if is_refused(&first) => again(first, open(&secured, PgSslMode::Require).await),
@@ -153,15 +160,12 @@ async fn open(options: &PgConnectOptions, mode: PgSslMode) -> sqlx::Result<PgCon
     PgConnection::connect_with(&options).await.map_err(TlsFault::classify)
 }
 
-/// sqlx takes one root certificate, so of several the one is found that this server's chain ends in.
+/// sqlx takes one root certificate, the first of a file, and the system's besides. So the chain is looked at before, with
+/// those of the file alone, and sqlx gets the one that it ends in.
 async fn verified(options: PgConnectOptions, tls: &Tls, files: Files) -> sqlx::Result<PgConnection> {
     let is_named = matches!(tls.mode, PgSslMode::VerifyFull);
     let mode = if is_named { PgSslMode::VerifyFull } else { PgSslMode::VerifyCa };
-    let root = match files.roots.as_slice() {
-        [] => None,
-        [root] => Some(root.clone()),
-        _ => examine(&options, &files, is_named).await?,
-    };
+    let root = if files.roots.is_empty() { None } else { examine(&options, &files, is_named).await? };
     let options = match root {
         Some(root) => options.ssl_root_cert_from_pem(root.to_pem().map_err(wrapped)?),
         None => options,

@@ -33,7 +33,7 @@ const DB: Setting =
 const SSLMODE: Setting = Setting::new("ANALYTICS_POSTGRES_SSLMODE", "MODE", "prefer")
     .help("disable, allow, prefer, require, verify-ca or verify-full, as libpq means them: the first four verify nothing");
 const SSLROOTCERT: Setting = Setting::new("ANALYTICS_POSTGRES_SSLROOTCERT", "FILE", "")
-    .help("Certificates (PEM) that verify-ca and verify-full trust besides the system's; require then verifies as verify-ca");
+    .help("Certificates (PEM) that verify-ca and verify-full trust instead of the system's; require then verifies as verify-ca");
 const STATEMENT_TIMEOUT: Setting = Setting::new("ANALYTICS_STATEMENT_TIMEOUT", "DURATION", "5s")
     .help("How long PostgreSQL may work on one statement");
 const POOL_SIZE: Setting =

@@ -182,14 +182,13 @@ async fn our_own_certificate_is_shown(server: &OwnPostgres, root: &str) {
         let refusal = refusal(server, "localhost", &query).await;
         assert!(refusal.contains("is not the key of sslcert"), "{refusal}");
     }
-    // The server's own words come as an alert, after the handshake.
+    // The server's own words come as an alert after the handshake, if the end of the connection does not overtake them.
     let strange =
         format!("sslmode=require&sslcert={}&sslkey={}", server.path("self.crt"), server.path("self.key"));
     let refused = refusal(server, "localhost", &strange).await;
-    assert!(
-        refused.contains("the TLS handshake with the server failed: ") && refused.contains("sslkey"),
-        "{refused}"
-    );
+    let said =
+        ["the TLS handshake with the server failed: ", "the server ended the connection when shown sslcert"];
+    assert!(said.iter().any(|said| refused.contains(said)) && refused.contains("sslcert"), "{refused}");
     server.rules("host all all all scram-sha-256");
 }
 
@@ -338,4 +337,29 @@ async fn an_address_in_brackets_is_called() {
     let target = target.unwrap_or_else(|fault| panic!("{fault}"));
     assert!(postgres::connect(&target.options("test"), &target.tls).await.is_err());
     called.join().unwrap();
+}
+
+#[tokio::test]
+async fn a_folder_is_called_by_its_socket() {
+    let folder = std::env::temp_dir().join(format!("analytics socket {}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let encoded = folder.to_str().unwrap().replace('/', "%2F").replace(' ', "%20");
+    let socket = folder.join(".s.PGSQL.5433");
+    // Whatever the mode: as libpq, there is no TLS on a socket.
+    for url in [
+        format!("postgres://u@{encoded}:5433/d?sslmode=verify-full"),
+        format!("postgres://u@/d?host={encoded}&port=5433&sslmode=require"),
+    ] {
+        let _ = std::fs::remove_file(&socket);
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let called = std::thread::spawn(move || {
+            let mut first = [0; 8];
+            std::io::Read::read_exact(&mut listener.accept().unwrap().0, &mut first).unwrap();
+            first
+        });
+        let target = postgres::read(&url, Tls::default()).unwrap_or_else(|fault| panic!("{url} {fault}"));
+        assert!(postgres::connect(&target.options("test"), &target.tls).await.is_err());
+        assert_eq!(called.join().unwrap()[4..], [0, 3, 0, 0], "a start-up message, no request for TLS");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -88,14 +88,19 @@ fn what_a_url_does_not_say_about_tls_the_settings_say() {
 }
 
 #[test]
-fn a_host_that_is_a_url_is_not_shown() {
-    let parts = [("ANALYTICS_POSTGRES_USER", "u"), ("ANALYTICS_POSTGRES_DB", "d")];
+fn a_host_or_database_that_is_a_url_is_not_shown() {
+    let parts = [("ANALYTICS_POSTGRES_USER", "u"), ("ANALYTICS_POSTGRES_DB", "postgres://u:s3cret@h/d")];
     for (host, expected) in
         [("postgres://u:s3cret@h/d", "is a URL"), ("h:5432", "has a port"), ("a b", "a character")]
     {
         let output = query_api(&[parts[0], parts[1], ("ANALYTICS_POSTGRES_HOST", host)]).output().unwrap();
         let text = standard_error(&output);
-        assert!(text.contains("ANALYTICS_POSTGRES_HOST ") && text.contains(expected), "{host}: {text}");
+        assert!(
+            text.contains("ANALYTICS_POSTGRES_HOST ")
+                && text.contains(expected)
+                && text.contains("DB is a URL"),
+            "{host}: {text}"
+        );
         assert!(output.status.code() == Some(2) && !text.contains("s3cret"), "{host}: {text}");
     }
 }

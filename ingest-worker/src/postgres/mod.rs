@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Error, PgConnection};
 
 pub use tls::TlsFault;
 use tls::{Files, examine, wrapped};
-pub use url::{SSL_MODES, host, mode, read};
+pub use url::{SSL_MODES, host, mode, name, read};
 
 /// Server and login. No `Debug`: it holds a password.
 #[derive(Clone, Default)]
@@ -141,7 +141,7 @@ pub async fn connect(options: &PgConnectOptions, tls: &Tls) -> sqlx::Result<PgCo
     let files = Files::read(if tls.verifies() { tls } else { &unused })?;
     let secured = files.identify(options.clone())?;
     match tls.mode {
-        _ if tls.verifies() => verified(secured, tls, files).await,
+        _ if tls.verifies() => verified(secured, tls, files).await.map_err(|error| seen(error, tls)),
         PgSslMode::Allow => match plain.await {
             Err(first) if is_refused(&first) => again(first, open(&secured, PgSslMode::Require).await),
             opened => opened,
@@ -150,7 +150,7 @@ pub async fn connect(options: &PgConnectOptions, tls: &Tls) -> sqlx::Result<PgCo
             Err(first) if is_refused(&first) || is_of_tls(&first) => again(first, plain.await),
             opened => opened,
         },
-        _ => open(&secured, PgSslMode::Require).await,
+        _ => open(&secured, PgSslMode::Require).await.map_err(|error| seen(error, tls)),
     }
 }
 
@@ -158,6 +158,18 @@ pub async fn connect(options: &PgConnectOptions, tls: &Tls) -> sqlx::Result<PgCo
 async fn open(options: &PgConnectOptions, mode: PgSslMode) -> sqlx::Result<PgConnection> {
     let options = options.clone().ssl_mode(mode).extra_float_digits(None);
     PgConnection::connect_with(&options).await.map_err(TlsFault::classify)
+}
+
+/// A server that does not accept our certificate says so after the handshake, and its words may be lost with the connection.
+fn seen(error: Error, tls: &Tls) -> Error {
+    match (&tls.identity, &error) {
+        (Some((certificate, _)), Error::Io(fault)) if is_ended(fault) => {
+            let what =
+                format!("the server ended the connection when shown sslcert `{}`", certificate.display());
+            TlsFault::new(what, "see its log, whether it accepts this certificate").into()
+        }
+        _ => error,
+    }
 }
 
 /// sqlx takes one root certificate, the first of a file, and the system's besides. So the chain is looked at before, with
@@ -189,14 +201,13 @@ fn is_refused(error: &Error) -> bool {
 
 /// The handshake failed, or the server ended the connection or answered otherwise when asked for TLS.
 fn is_of_tls(error: &Error) -> bool {
+    matches!(error, Error::Tls(_) | Error::Protocol(_))
+        || matches!(error, Error::Io(fault) if is_ended(fault))
+}
+
+fn is_ended(fault: &std::io::Error) -> bool {
     use ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    match error {
-        Error::Tls(_) | Error::Protocol(_) => true,
-        Error::Io(fault) => {
-            [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof].contains(&fault.kind())
-        }
-        _ => false,
-    }
+    [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof].contains(&fault.kind())
 }
 
 /// Of two refusals the one that tells more: the second if it came further than the first.

@@ -1,7 +1,7 @@
 //! Twin: the certificates of a connection to PostgreSQL, and what is wrong with them.
 
 use std::fmt;
-use std::io::{Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
-use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
+use openssl::ssl::{HandshakeError, SslConnector, SslMethod, SslVerifyMode, SslVersion};
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::{X509, X509NameRef, X509Ref, X509StoreContextRef};
 use sqlx::Error;
@@ -203,7 +203,10 @@ fn handshake(
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.write_all(&[0, 0, 0, 8, 4, 210, 22, 47])?; // PostgreSQL's SSLRequest.
     let mut answer = [0];
-    stream.read_exact(&mut answer)?;
+    stream.read_exact(&mut answer).map_err(|fault| match fault.kind() {
+        ErrorKind::WouldBlock => silent(),
+        _ => fault,
+    })?;
     if answer != *b"S" {
         return Err(TlsFault::handshake("does not support TLS").into());
     }
@@ -222,11 +225,16 @@ fn handshake(
         Ok(stream) => {
             Ok(stream.ssl().verified_chain().and_then(|chain| Some(chain.iter().last()?.to_owned())))
         }
+        Err(HandshakeError::WouldBlock(_)) => Err(silent().into()),
         Err(fault) => Err(match found.get() {
             Some(complaint) => complaint.clone().into(),
             None => wrapped(fault.to_string()),
         }),
     }
+}
+
+fn silent() -> io::Error {
+    io::Error::new(ErrorKind::TimedOut, "the server does not go on with the TLS handshake")
 }
 
 /// In OpenSSL's numbers, which are for ever; see `X509_verify_cert_error_string`.

@@ -129,6 +129,21 @@ pub fn host(text: &str) -> Result<String, &'static str> {
     }
 }
 
+/// A login's or a database's name.
+///
+/// # Errors
+/// What is wrong, without the text: a URL may hold a password.
+pub fn name(text: &str) -> Result<String, &'static str> {
+    match text {
+        "" => Err("is empty"),
+        _ if text.contains("://") => {
+            Err("is a URL; allowed is a name alone, a URL is ANALYTICS_DATABASE_URL")
+        }
+        _ if text.contains(char::is_control) => Err("has control characters"),
+        _ => Ok(text.to_owned()),
+    }
+}
+
 fn parameters(query: Option<&str>, target: &mut Target, mut has_port: bool) -> Result<(), String> {
     let mut seen = Vec::new();
     let (mut certificate, mut key) = (None, None);

@@ -103,14 +103,15 @@ impl DatabaseArgs {
     }
 
     fn parts(self, tls: Tls, password: Option<Secret>, faults: &mut Faults) -> Target {
-        let mut needed = |name: &str, value: Option<String>| match value {
-            Some(value) => faults.read(name, &value, "a name without control characters", |value| {
-                Some(value.to_owned()).filter(|value| !value.is_empty() && !value.contains(char::is_control))
-            }),
-            None => {
-                faults.error(format!("{name} is not set; allowed is a name, or {URL} instead"));
-                String::new()
-            }
+        let mut needed = |variable: &str, value: Option<String>| {
+            let value = value.as_deref().map(|value| postgres::name(value.trim()));
+            let fault = match value {
+                Some(Ok(name)) => return name,
+                Some(Err(fault)) => format!("{variable} {fault}"),
+                None => format!("{variable} is not set; allowed is a name, or {URL} instead"),
+            };
+            faults.error(fault);
+            String::new()
         };
         let user = needed("ANALYTICS_POSTGRES_USER", self.postgres_user);
         let database = needed("ANALYTICS_POSTGRES_DB", self.postgres_db);

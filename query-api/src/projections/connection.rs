@@ -127,7 +127,7 @@ impl DatabaseConfig {
 fn target(url: Option<(Setting, String)>, values: &Values, faults: &mut Faults) -> Option<Target> {
     let mode = faults.read(values, &SSLMODE, postgres::SSL_MODES, |text| postgres::mode(text.trim()));
     let root = values.get(&SSLROOTCERT).map(PathBuf::from);
-    let tls = Tls { mode: mode?, root: root.clone(), identity: None };
+    let tls = Tls { mode: mode.unwrap_or_default(), root: root.clone(), identity: None };
     let target = match &url {
         Some((setting, url)) => {
             postgres::read(url, tls).map_err(|fault| faults.add(format!("{} {fault}", setting.variable))).ok()
@@ -141,16 +141,17 @@ fn target(url: Option<(Setting, String)>, values: &Values, faults: &mut Faults) 
 }
 
 fn from_parts(values: &Values, faults: &mut Faults, tls: Tls) -> Option<Target> {
-    let name = |text: &str| {
-        Some(text.trim().to_owned()).filter(|text| !text.is_empty() && !text.contains(char::is_control))
-    };
-    let user = faults.read(values, &USER, "a login name, or a URL in ANALYTICS_DATABASE_URL instead", name);
+    let any = |text: &str| Some(text.trim().to_owned());
+    let user = faults.read(values, &USER, "a login name, or a URL in ANALYTICS_DATABASE_URL instead", any);
     let database =
-        faults.read(values, &DB, "a database name, or a URL in ANALYTICS_DATABASE_URL instead", name);
-    let host = values.get(&HOST).unwrap_or_default();
+        faults.read(values, &DB, "a database name, or a URL in ANALYTICS_DATABASE_URL instead", any);
     // Without the value: a URL may hold a password.
-    let wrong = |fault: &str| format!("{} {fault}", HOST.variable);
-    let host = postgres::host(host.trim()).map_err(|fault| faults.add(wrong(fault))).ok();
+    let mut strictly = |setting: &Setting, read: Result<String, &str>| {
+        read.map_err(|fault| faults.add(format!("{} {fault}", setting.variable))).ok()
+    };
+    let user = user.and_then(|user| strictly(&USER, postgres::name(&user)));
+    let database = database.and_then(|database| strictly(&DB, postgres::name(&database)));
+    let host = strictly(&HOST, postgres::host(values.get(&HOST).unwrap_or_default().trim()));
     let port = faults.take(values, &PORT, |text| units::number(text, 1..=u16::MAX));
     let password = faults.secret(values, &PASSWORD);
     Some(Target {

@@ -57,6 +57,10 @@ async fn check_compares_a_login_with_what_its_group_was_granted(pool: PgPool) {
         "{said}"
     );
 
+    run(&pool, &format!("ALTER ROLE {member} SET synchronous_commit = off")).await;
+    let (_, said) = ingest_worker("check", &as_member);
+    assert!(said.contains("warning  synchronous_commit is off"), "{said}");
+
     run(&pool, &format!("ALTER ROLE {member} SET default_transaction_read_only = on")).await;
     let (_, said) = ingest_worker("check", &as_member);
     assert!(

@@ -34,6 +34,13 @@ pub(super) async fn check(database: &DatabaseSettings, screen: &mut Screen) -> a
     };
     screen.ok(&format!("connected, PostgreSQL {}, database {} in UTF8", server.version, server.database));
     screen.ok("the session is the worker's own, no pooler shares it");
+    let durable = "SELECT current_setting('synchronous_commit') <> 'off'";
+    if !sqlx::query_scalar(durable).fetch_one(&mut connection).await? {
+        screen.warn(
+            "synchronous_commit is off: after a crash of PostgreSQL, HTTP commands that were answered may be lost",
+            "set it on for this login; what comes from Kafka is read again in any case",
+        );
+    }
     if schema(&mut connection, &found, screen).await? {
         login(&mut connection, screen).await?;
     }

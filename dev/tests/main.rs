@@ -11,6 +11,7 @@ mod poison;
 mod headers;
 mod drain;
 mod http_commands;
+mod long_answers;
 mod read_models_agree;
 mod reader_cannot_write;
 mod poolers;

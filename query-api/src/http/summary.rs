@@ -5,9 +5,10 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use poem::Request;
 use poem_openapi::param::Query;
+use poem_openapi::types::Example;
 use poem_openapi::{Object, OpenApi};
 use serde::Serialize;
 
@@ -25,7 +26,7 @@ use crate::queries::summary::{SummaryHandler, SummaryQuery};
 /// What happened in a window, over all sources and tenants.
 #[derive(Debug, Serialize, Object)]
 #[serde(rename_all = "camelCase")]
-#[oai(rename = "Summary", rename_all = "camelCase")]
+#[oai(rename = "Summary", rename_all = "camelCase", example)]
 pub struct SummaryDto {
     /// The first instant that is counted.
     window_start: Instant,
@@ -107,6 +108,22 @@ impl Source for Pieces {
     }
 }
 
+impl Example for SummaryDto {
+    fn example() -> Self {
+        let hour = |minute| {
+            Instant(
+                DateTime::from_timestamp(1_763_312_400, 0).unwrap_or_default() + TimeDelta::minutes(minute),
+            )
+        };
+        Self {
+            window_start: hour(30),
+            window_end: hour(90),
+            events_per_type: [("challenges.solution-completed".to_owned(), 1)].into(),
+            events_per_interval: vec![IntervalDto { bucket_start: hour(70), count: 1 }],
+        }
+    }
+}
+
 /// The route.
 pub struct SummaryApi {
     handler: SummaryHandler,
@@ -156,7 +173,10 @@ impl SummaryApi {
             refusals.take("reference", reference.0).map_or_else(self.now, |reference| reference.0);
         let window = Window::ending(reference, minutes);
         if window.is_none() {
-            refusals.add("reference", "lies at the end of the calendar".to_owned(), Reference::ALLOWED);
+            let detail = format!(
+                "is so early that {minutes} minutes before it, or the bucket there, lie before the year 1"
+            );
+            refusals.add("reference", detail, Reference::ALLOWED);
         }
         refusals.check()?;
         let Some(window) = window else { return Err(ApiError::Internal) };

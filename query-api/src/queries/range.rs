@@ -1,6 +1,6 @@
 //! A half-open window of time and how it is cut into what the projections can count. Pure.
 
-use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
+use chrono::{DateTime, Datelike as _, SubsecRound as _, TimeDelta, Utc};
 use shared::bucket;
 
 const MINUTE: TimeDelta = TimeDelta::minutes(1);
@@ -14,12 +14,15 @@ pub struct Window {
 }
 
 impl Window {
-    /// The `minutes` before `end`. Digits of `end` beyond microseconds are cut. `None` beyond the calendar.
+    /// The `minutes` before `end`. Digits of `end` beyond microseconds are cut. `None` if it, or the bucket in which it
+    /// begins, would begin before the year 1.
     #[must_use]
     pub fn ending(end: DateTime<Utc>, minutes: u32) -> Option<Self> {
         let end = end.trunc_subsecs(6);
         let start = end.checked_sub_signed(TimeDelta::minutes(i64::from(minutes)))?;
-        Some(Self { start, end })
+        let window = Self { start, end };
+        let first_bucket = BucketWidth::of(window).bucket_of(start);
+        (first_bucket.year() >= 1).then_some(window)
     }
 
     /// The first instant inside.

@@ -45,7 +45,7 @@ impl LogArgs {
 /// Sends every line to the standard error from now on; a second call changes nothing.
 pub fn install(settings: &LogSettings) {
     // The HTTP library's lines say what ours say; the operator may still ask for them.
-    let filter = EnvFilter::new(format!("poem::server=warn,{}", settings.filter));
+    let filter = EnvFilter::new(format!("poem=warn,{}", settings.filter));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     let installed = if settings.json {
         lines.json().flatten_event(true).with_span_list(false).try_init()

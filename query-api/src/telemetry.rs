@@ -39,7 +39,7 @@ pub fn start(telemetry: &Telemetry) {
     let filter = EnvFilter::new(format!("poem=warn,sqlx=warn,{}", telemetry.filter));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if telemetry.json {
-        builder.json().flatten_event(true).with_current_span(false).init();
+        builder.json().flatten_event(true).with_span_list(false).init();
     } else {
         builder.with_ansi(std::io::stderr().is_terminal()).init();
     }

@@ -28,11 +28,15 @@ const LAG_SECONDS: &str = "analytics_ingest_lag_seconds";
 const PARTITIONS: &str = "analytics_ingest_partitions_owned";
 const BUFFERED: &str = "analytics_ingest_buffered_bytes";
 const HTTP: &str = "http_server_request_duration_seconds";
+const ACTIVE: &str = "http_server_active_requests";
 const BUILD: &str = "build_info";
 
 const COUNTS: [f64; 10] = [1.0, 10.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 25_000.0, 50_000.0];
 const BYTES: [f64; 7] = [1e3, 1e4, 1e5, 1_048_576.0, 4_194_304.0, 16_777_216.0, 67_108_864.0];
 const SECONDS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+/// As in the other process: one histogram for both.
+const HTTP_SECONDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// From a second to a month.
 const AGES: [f64; 9] = [0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 86_400.0, 604_800.0, 2_592_000.0];
 
@@ -135,6 +139,7 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
         .set_buckets_for_metric(Matcher::Full(BATCH_EVENTS.to_owned()), &COUNTS)?
         .set_buckets_for_metric(Matcher::Full(BATCH_BYTES.to_owned()), &BYTES)?
         .set_buckets_for_metric(Matcher::Full(SKEW.to_owned()), &AGES)?
+        .set_buckets_for_metric(Matcher::Full(HTTP.to_owned()), &HTTP_SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".to_owned()), &SECONDS)?
         .install_recorder()?;
     describe();
@@ -183,7 +188,8 @@ fn describe() {
     );
     describe_gauge!(PARTITIONS, Unit::Count, "Kafka partitions that this worker reads");
     describe_gauge!(BUFFERED, Unit::Bytes, "Memory of records between fetch and commit");
-    describe_histogram!(HTTP, Unit::Seconds, "Duration of HTTP requests by method, route and status");
+    describe_histogram!(HTTP, Unit::Seconds, "Time from the request's head to the answer's head");
+    describe_gauge!(ACTIVE, "Requests that are being answered");
     describe_gauge!(BUILD, "Always 1; the label is the version");
     Collector::default().describe();
 }
@@ -298,9 +304,14 @@ pub fn buffered_bytes(n: usize) {
 }
 
 /// An HTTP request is answered; `route` is the pattern, never the path.
-pub fn http_request(method: &'static str, route: &'static str, status: u16, duration: Duration) {
-    let labels = [("method", method.to_owned()), ("route", route.to_owned()), ("status", status.to_string())];
+pub fn http_request(method: &'static str, route: String, status: u16, duration: Duration) {
+    let labels = [("method", method.to_owned()), ("route", route), ("status", status.to_string())];
     histogram!(HTTP, &labels).record(duration);
+}
+
+/// One more (`1.0`) or one fewer (`-1.0`) request is being answered.
+pub fn active_requests(change: f64) {
+    gauge!(ACTIVE).increment(change);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a metric is a float")]
@@ -318,7 +329,7 @@ mod tests {
         install().unwrap();
         stage(Stage::Commit, Duration::from_millis(7));
         partition_lag("a.b", 2, 7, 0.5);
-        http_request("GET", "/health", 200, Duration::from_millis(1));
+        http_request("GET", "/health".to_owned(), 200, Duration::from_millis(1));
         let text = render(&handle);
         for name in [
             RECORDS,

@@ -63,12 +63,19 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
         commands,
         normalizer: Arc::clone(&house.normalizer),
         limits: house.config.decode,
+        origins: house.config.http.origins.clone(),
         health: house.health.clone(),
         metrics: handle,
     };
     let drain = house.config.service.drain_timeout;
     let leave = LEAVE_TIMEOUT.min(drain / 4);
-    house.spawn("http", http::serve(listener, http::app(state), stop.clone(), drain - leave));
+    house.spawn("http", {
+        let serve = http::serve(listener, http::app(state), stop.clone(), drain - leave);
+        async move {
+            serve.await;
+            Ok(())
+        }
+    });
     house.spawn("partitions", keep_partitions_ahead(house.config.database.clone(), stop.clone()));
     house.spawn("metrics", {
         let stop = stop.clone();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use poem_openapi::types::Example;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::Serialize;
 
@@ -11,7 +12,8 @@ use crate::projections::database::Database;
 
 /// How the service is.
 #[derive(Debug, Serialize, Object)]
-pub struct Health {
+#[oai(example)]
+pub struct HealthStatus {
     /// `UP` or `DOWN`.
     status: String,
     /// Why it is down.
@@ -20,15 +22,21 @@ pub struct Health {
     reason: Option<String>,
 }
 
+impl Example for HealthStatus {
+    fn example() -> Self {
+        Self { status: "UP".to_owned(), reason: None }
+    }
+}
+
 /// A probe's answer.
 #[derive(ApiResponse)]
 pub enum Probe {
     /// It serves.
     #[oai(status = 200)]
-    Up(Json<Health>),
+    Up(Json<HealthStatus>),
     /// It does not, with the reason.
     #[oai(status = 503)]
-    Down(Json<Health>),
+    Down(Json<HealthStatus>),
 }
 
 /// The routes.
@@ -45,8 +53,8 @@ impl HealthApi {
 
     async fn readiness(&self) -> Probe {
         match self.database.trouble().await {
-            None => Probe::Up(Json(Health { status: "UP".to_owned(), reason: None })),
-            reason => Probe::Down(Json(Health { status: "DOWN".to_owned(), reason })),
+            None => Probe::Up(Json(HealthStatus { status: "UP".to_owned(), reason: None })),
+            reason => Probe::Down(Json(HealthStatus { status: "DOWN".to_owned(), reason })),
         }
     }
 }
@@ -65,8 +73,8 @@ impl HealthApi {
     ///
     /// Never depends on PostgreSQL: a restart would not bring it back.
     #[oai(path = "/health/live", method = "get", operation_id = "getLiveness")]
-    async fn live(&self) -> Json<Health> {
-        Json(Health { status: "UP".to_owned(), reason: None })
+    async fn live(&self) -> Json<HealthStatus> {
+        Json(HealthStatus { status: "UP".to_owned(), reason: None })
     }
 
     /// Can it answer?

@@ -27,21 +27,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use poem::Server;
-use poem::listener::{Acceptor as _, Listener as _, TcpListener};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::http::connections::{Breakable, Connections};
+use crate::http::connections::Connections;
 use crate::projections::database::{Database, RoleMayWrite};
 
 /// A process that accepts requests.
 pub struct Running {
     address: SocketAddr,
     tasks: TaskTracker,
-    server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
     watch: JoinHandle<Result<(), RoleMayWrite>>,
 }
 
@@ -57,16 +56,10 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
     let database = Arc::new(Database::new(&config.database));
     let serving = database.look().await?;
 
-    let listen = (config.http.host.clone(), config.http.port);
-    let acceptor = TcpListener::bind(listen.clone())
-        .into_acceptor()
-        .await
-        .with_context(|| format!("cannot listen on {}:{}", listen.0, listen.1))?;
-    let address = acceptor
-        .local_addr()
-        .first()
-        .and_then(|address| address.as_socket_addr().copied())
-        .context("the listener has no address")?;
+    let (host, port) = (config.http.host.as_str(), config.http.port);
+    let listener = TcpListener::bind((host, port)).await;
+    let listener = listener.with_context(|| format!("cannot listen on {host}:{port}"))?;
+    let address = listener.local_addr()?;
 
     let tasks = TaskTracker::new();
     tasks.spawn(metrics::upkeep(stop.clone()));
@@ -79,15 +72,14 @@ pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Ru
     });
     let connections = Arc::<Connections>::default();
     let app = http::app(&config, database, tasks.clone(), connections.clone(), clock::now);
-    let acceptor = Breakable::new(acceptor, config.http.long_answers.client_timeout, connections);
+    let client_timeout = config.http.long_answers.client_timeout;
+    let open = move |stream| connections.open(stream, client_timeout);
     let server = tasks.spawn({
         let stop = stop.clone();
         async move {
             let _stops_all = stop.clone().drop_guard();
-            let drained = stop.cancelled_owned();
-            Server::new_with_acceptor(acceptor)
-                .run_with_graceful_shutdown(app, drained, Some(config.drain_timeout))
-                .await
+            http::server::serve(listener, open, app, stop, config.drain_timeout, http::server::HEAD_TIMEOUT)
+                .await;
         }
     });
     tasks.close();
@@ -112,7 +104,7 @@ impl Running {
         let watch = self.watch.await;
         self.tasks.wait().await;
         watch.context("the task that watches PostgreSQL ended by a panic")??;
-        server.context("the HTTP server ended by a panic")?.context("the HTTP server failed")?;
+        server.context("the HTTP server ended by a panic")?;
         tracing::info!("stopped");
         Ok(())
     }

@@ -20,7 +20,9 @@ const POOL_CONNECTIONS: &str = "analytics_query_pool_connections";
 const POOL_LIMIT: &str = "analytics_query_pool_connections_limit";
 const BUILD_INFO: &str = "build_info";
 
-const SECONDS: [f64; 13] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+/// As in the other process: one histogram for both.
+const SECONDS: [f64; 14] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 /// One per process: a recorder cannot be taken back.
 static RECORDER: OnceLock<(PrometheusHandle, Collector)> = OnceLock::new();
@@ -74,13 +76,13 @@ pub fn render() -> String {
 }
 
 /// A request was answered. Labels are closed sets: patterns of routes, not paths.
-pub fn request(method: &'static str, route: String, status: u16, took: Duration) {
+pub fn http_request(method: &'static str, route: String, status: u16, took: Duration) {
     histogram!(REQUEST_DURATION, "method" => method, "route" => route, "status" => status.to_string())
         .record(took);
 }
 
 /// One more (`1.0`) or one fewer (`-1.0`) request is being answered.
-pub fn active(change: f64) {
+pub fn active_requests(change: f64) {
     gauge!(REQUESTS_ACTIVE).increment(change);
 }
 

@@ -3,15 +3,16 @@
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
 use poem_openapi::Object;
+use poem_openapi::types::Example;
 use serde::Serialize;
 
 /// The media type of every refusal.
 pub const CONTENT_TYPE: &str = "application/problem+json";
 
-/// One parameter that was refused.
+/// One value that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Object)]
-pub struct RefusedParameter {
-    /// Its name.
+pub struct FieldError {
+    /// The parameter's or the field's name; `body` for the whole.
     pub parameter: String,
     /// What is wrong with it.
     pub detail: String,
@@ -22,7 +23,7 @@ pub struct RefusedParameter {
 /// A refusal (RFC 9457).
 #[derive(Debug, Serialize, Object)]
 #[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase")]
+#[oai(rename_all = "camelCase", example)]
 pub struct Problem {
     /// The kind of problem, explained in the introduction of `/docs`.
     #[serde(rename = "type")]
@@ -36,10 +37,29 @@ pub struct Problem {
     detail: String,
     /// The path that was asked for.
     instance: String,
-    /// Every parameter that was refused, not only the first.
-    errors: Vec<RefusedParameter>,
+    /// Every value that was refused, not only the first.
+    errors: Vec<FieldError>,
     /// As in the header `X-Request-Id` and in the log.
     request_id: String,
+}
+
+impl Example for Problem {
+    fn example() -> Self {
+        let refused = FieldError {
+            parameter: "limit".to_owned(),
+            detail: "is 501, above 500".to_owned(),
+            allowed: "a whole number from 1 to 500".to_owned(),
+        };
+        Self {
+            kind: "/docs#description/invalid-parameter".to_owned(),
+            title: "A parameter is not valid".to_owned(),
+            status: 422,
+            detail: "limit is 501, above 500; allowed: a whole number from 1 to 500".to_owned(),
+            instance: "/v1/analytics/events/recent".to_owned(),
+            errors: vec![refused],
+            request_id: "0f8c2a4e-6f0b-4d5e-9a37-3f1f7b7f2c11".to_owned(),
+        }
+    }
 }
 
 impl Problem {
@@ -59,7 +79,7 @@ impl Problem {
 
     /// What is wrong this time.
     #[must_use]
-    pub fn about(self, detail: String, errors: Vec<RefusedParameter>) -> Self {
+    pub fn about(self, detail: String, errors: Vec<FieldError>) -> Self {
         Self { detail, errors, ..self }
     }
 

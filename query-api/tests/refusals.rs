@@ -1,8 +1,8 @@
-use reqwest::Method;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::harness::Service;
+use crate::harness::{Service, reader};
 
 fn named(problem: &Value) -> Vec<&str> {
     problem["errors"].as_array().unwrap().iter().map(|error| error["parameter"].as_str().unwrap()).collect()
@@ -56,6 +56,20 @@ async fn every_refused_value_is_named_at_once(pool: PgPool) {
         let path = format!("/v1/analytics/metrics/summary?reference={reference}");
         assert_eq!(named(&service.problem(Method::GET, &path, 422).await), ["reference"], "{reference}");
     }
+    // The window, or the first bucket of it, would begin in the year 0.
+    for early in [
+        "0001-01-01T00:00:00Z",
+        "0001-01-01T00:59:59.999999Z",
+        "0001-01-01T00:05:00Z&windowMinutes=6",
+        "0001-01-08T00:00:00Z&windowMinutes=10080",
+        "0001-01-01T02:30:00+02:00",
+    ] {
+        let path = format!("/v1/analytics/metrics/summary?reference={}", early.replace('+', "%2B"));
+        assert_eq!(named(&service.problem(Method::GET, &path, 422).await), ["reference"], "{early}");
+    }
+    for path in ["reference=0001-01-02", "reference=9999-12-31T23:59:59.999999Z&windowMinutes=10080"] {
+        service.text(&format!("/v1/analytics/metrics/summary?{path}")).await;
+    }
 }
 
 #[sqlx::test(migrations = "../migrations")]
@@ -64,7 +78,8 @@ async fn what_the_router_refuses_is_a_problem_document_too(pool: PgPool) {
     for path in [
         "/nothing",
         "/v1/analytics",
-        "/v1/analytics/events/recent/",
+        "/v1/analytics/events/recent//",
+        "//",
         "/api/health",
         "/api/docs",
         "/docs/other.js",
@@ -88,6 +103,71 @@ async fn what_the_router_refuses_is_a_problem_document_too(pool: PgPool) {
         for method in [Method::DELETE, Method::OPTIONS, Method::from_bytes(b"BREW").unwrap()] {
             service.problem(method.clone(), path, 405).await;
             assert_eq!(service.send(method, path).await.headers()["allow"], "GET, HEAD", "{path}");
+        }
+    }
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_trailing_slash_is_the_same_route(pool: PgPool) {
+    let service = Service::start(&pool).await;
+    let query = "?reference=2025-11-16T18:14:00Z";
+    for path in ["/v1/analytics/metrics/summary", "/api/v1/analytics/metrics/summary"] {
+        let with = service.text(&format!("{path}/{query}")).await;
+        assert_eq!(with, service.text(&format!("{path}{query}")).await);
+    }
+    for path in [
+        "/v1/analytics/events/recent/",
+        "/health/",
+        "/health/ready/",
+        "/metrics/",
+        "/docs/",
+        "/v1/openapi.json/",
+    ] {
+        assert_eq!(service.get(path).await.status(), StatusCode::OK, "{path}");
+    }
+    service.problem(Method::GET, "/v1/analytics/events/recent/?limit=0", 422).await;
+    service.problem(Method::DELETE, "/health/", 405).await;
+}
+
+#[sqlx::test(migrations = "../migrations")]
+async fn pages_of_listed_origins_may_ask_and_no_other(pool: PgPool) {
+    let listed = ["--cors-origins", "https://app.example.org, http://localhost:3000"];
+    let off = Service::start(&pool).await;
+    let some = Service::with(reader(&pool).await, &listed).await;
+    let all = Service::with(reader(&pool).await, &["--cors-origins", "*"]).await;
+    let client = reqwest::Client::new();
+    let (ours, other) = ("http://localhost:3000", "https://evil.example.org");
+    for (service, origin, told, credentials) in [
+        (&off, ours, None, None),
+        (&some, ours, Some(ours), Some("true")),
+        (&some, other, None, None),
+        (&all, other, Some("*"), None),
+    ] {
+        for (path, status) in
+            [("/v1/analytics/events/recent", 200), ("/v1/analytics/events/recent?limit=0", 422), ("/no", 404)]
+        {
+            let url = format!("http://{}{path}", service.address);
+            let answer = client.get(&url).header("origin", origin).send().await.unwrap();
+            let header = |name| answer.headers().get(name).map(|value| value.to_str().unwrap());
+            assert_eq!(answer.status(), status, "{path}");
+            assert_eq!(header("access-control-allow-origin"), told, "{path} {origin}");
+            assert_eq!(header("access-control-allow-credentials"), credentials, "{path} {origin}");
+            let varies = answer.headers().get_all("vary").iter().any(|vary| vary == "Origin");
+            assert_eq!(varies, service.address != off.address, "{path} {origin}");
+        }
+        let url = format!("http://{}/v1/analytics/events/recent", service.address);
+        let asked = client.request(Method::OPTIONS, url).header("origin", origin);
+        let asked = asked.header("access-control-request-method", "GET");
+        let asked = asked.header("access-control-request-headers", "x-request-id,if-none-match");
+        let answer = asked.send().await.unwrap();
+        let headers = answer.headers();
+        if told.is_some() {
+            assert_eq!(answer.status(), StatusCode::NO_CONTENT);
+            assert_eq!(headers["access-control-allow-methods"], "GET, HEAD, POST");
+            assert_eq!(headers["access-control-allow-headers"], "x-request-id,if-none-match");
+        } else {
+            assert_eq!((answer.status().as_u16(), &headers["allow"]), (405, &"GET, HEAD".parse().unwrap()));
+            assert!(!headers.contains_key("access-control-allow-methods"));
         }
     }
 }

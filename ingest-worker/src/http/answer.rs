@@ -57,9 +57,12 @@ impl ApiResponse for ApiError {
     fn meta() -> MetaResponses {
         let refusals = [
             (400, "The body is not a JSON object, or the request names a parameter: there are none"),
+            (408, "The body did not come to its end in time"),
             (413, "The event is too large"),
-            (415, "The body is not `application/json`"),
+            (414, "Path and query are too long"),
+            (415, "The body is not `application/json`, or encoded"),
             (422, "Fields are refused, all of them named in `errors`; or PostgreSQL refused the event"),
+            (431, "There are too many header fields"),
             (500, "A fault of this service; the log has the details under `requestId`"),
             (
                 503,

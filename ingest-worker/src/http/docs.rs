@@ -1,4 +1,4 @@
-//! `/docs`: Scalar from the binary, without a request to anywhere else.
+//! Twin: the same file in both processes. `/docs`: Scalar from the binary, without a request to anywhere else.
 //!
 //! The page that poem-openapi would make pastes script and document into one HTML, has fonts fetched from the web, and
 //! cannot be cached. So the script is cut out of it and served by its hash, compressed once.
@@ -7,7 +7,8 @@ use std::io::Write as _;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use poem::http::{HeaderValue, StatusCode, header};
+use poem::http::{HeaderMap, HeaderValue, StatusCode, header};
+use poem::web::headers::{ETag, HeaderMapExt as _, IfNoneMatch};
 use poem::{Body, IntoResponse as _, Request, Response};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OnceCell;
@@ -21,8 +22,9 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 struct Asset {
     plain: Vec<u8>,
     gzip: Vec<u8>,
-    /// Quoted.
-    etag: String,
+    /// Weak, and another one for other bytes.
+    tag: ETag,
+    gzip_tag: ETag,
 }
 
 impl Asset {
@@ -30,8 +32,11 @@ impl Asset {
         let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
         gzip.write_all(&plain)?;
         let gzip = gzip.finish()?;
-        let etag = format!("\"{}\"", hash(&plain));
-        Ok(Self { plain, gzip, etag })
+        let tag = |suffix: &str| {
+            let tag = format!("W/\"{}{suffix}\"", hash(&plain));
+            tag.parse().map_err(|_| std::io::Error::other("a hash is no entity tag"))
+        };
+        Ok(Self { tag: tag("")?, gzip_tag: tag("-gzip")?, plain, gzip })
     }
 
     fn respond(
@@ -40,39 +45,41 @@ impl Asset {
         content_type: &'static str,
         cache: &'static str,
     ) -> Response {
-        let accepts =
-            |name, value: &str| request.headers().get_all(name).iter().any(|header| lists(header, value));
-        let mut response = if accepts(header::IF_NONE_MATCH, &self.etag) {
-            StatusCode::NOT_MODIFIED.into_response()
-        } else if accepts(header::ACCEPT_ENCODING, "gzip") {
-            let mut response = Body::from(self.gzip.as_slice()).into_response();
-            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            response
-        } else {
-            Body::from(self.plain.as_slice()).into_response()
+        let packed = accepts_gzip(request.headers());
+        let (tag, other) = if packed { (&self.gzip_tag, &self.tag) } else { (&self.tag, &self.gzip_tag) };
+        // Who has the content in the other encoding has it too; the answer names the copy that the client has.
+        let held = request.headers().typed_get::<IfNoneMatch>();
+        let held = held.and_then(|held| [tag, other].into_iter().find(|tag| !held.precondition_passes(tag)));
+        let mut response = match held {
+            Some(_) => StatusCode::NOT_MODIFIED.into_response(),
+            None if packed => {
+                Body::from(self.gzip.as_slice()).with_header("content-encoding", "gzip").into_response()
+            }
+            None => Body::from(self.plain.as_slice()).into_response(),
         };
+        response.headers_mut().typed_insert(held.unwrap_or(tag).clone());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
         headers.insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        if let Ok(etag) = HeaderValue::try_from(&self.etag) {
-            headers.insert(header::ETAG, etag);
-        }
         response
     }
 }
 
-/// Whether a comma list names `value`, or everything; `gzip;q=0` does not name it.
-fn lists(header: &HeaderValue, value: &str) -> bool {
-    let text = header.to_str().unwrap_or("");
-    text.split(',').any(|item| {
-        let (name, quality) = item.split_once(';').unwrap_or((item, ""));
-        let name = name.trim();
-        let name = name.strip_prefix("W/").unwrap_or(name);
-        let never = quality.trim().strip_prefix("q=").is_some_and(|q| q.parse::<f32>() == Ok(0.0));
-        (name == value || name == "*") && !never
-    })
+/// `gzip` or `x-gzip` in any case, else `*`; not with a weight of 0.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let fields = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|field| field.to_str().ok());
+    let codings: Vec<_> = fields.flat_map(|field| field.split(',')).collect();
+    let weight = |names: &[&str]| {
+        codings.iter().find_map(|coding| {
+            let (name, parameter) = coding.split_once(';').unwrap_or((coding, "q=1"));
+            let named = names.iter().any(|wanted| wanted.eq_ignore_ascii_case(name.trim()));
+            let weight = parameter.split_once('=').and_then(|(_, weight)| weight.trim().parse::<f32>().ok());
+            named.then(|| weight.unwrap_or(1.0))
+        })
+    };
+    weight(&["gzip", "x-gzip"]).or_else(|| weight(&["*"])).is_some_and(|weight| weight > 0.0)
 }
 
 fn hash(bytes: &[u8]) -> String {
@@ -91,9 +98,7 @@ struct Docs {
 async fn docs() -> poem::Result<&'static Docs> {
     static DOCS: OnceCell<Docs> = OnceCell::const_new();
     let made = DOCS.get_or_try_init(|| async {
-        let made =
-            tokio::task::spawn_blocking(|| make(super::openapi(), &super::whole_service().scalar_html()))
-                .await;
+        let made = tokio::task::spawn_blocking(|| make(super::openapi(), &super::scalar_html())).await;
         made.map_err(std::io::Error::other)?
     });
     made.await.map_err(poem::error::InternalServerError)
@@ -111,26 +116,7 @@ fn make(specification: String, scalar: &str) -> std::io::Result<Docs> {
     let script_name = format!("scalar-{}.js", hash(code.as_bytes()));
     // In a script element `</script>` would end it, wherever it stands.
     let safe_document = specification.replace('<', "\\u003c");
-    let html = format!(
-        r#"<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Analytics API: writing</title>
-<link rel="icon" href="data:,">
-<style>body {{ margin: 0 }}</style>
-</head>
-<body>
-<noscript>This page needs JavaScript. The OpenAPI document is at <a href="/v1/openapi.json">/v1/openapi.json</a>.</noscript>
-<script id="api-reference" type="application/json" data-configuration='{{"withDefaultFonts":false}}'>
-{safe_document}
-</script>
-<script src="/docs/{script_name}"></script>
-</body>
-</html>
-"#
-    );
+    let html = include_str!("docs.html").replace("SCRIPT", &script_name).replace("DOCUMENT", &safe_document);
     Ok(Docs {
         page: Asset::new(html.into_bytes())?,
         script: Asset::new(code.as_bytes().to_vec())?,
@@ -144,7 +130,7 @@ fn make(specification: String, scalar: &str) -> std::io::Result<Docs> {
 /// # Errors
 /// The page could not be made.
 #[poem::handler]
-pub(super) async fn page(request: &Request) -> poem::Result<Response> {
+pub async fn page(request: &Request) -> poem::Result<Response> {
     let mut response = docs().await?.page.respond(request, "text/html; charset=utf-8", "no-cache");
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CONTENT_SECURITY_POLICY));
@@ -157,7 +143,7 @@ pub(super) async fn page(request: &Request) -> poem::Result<Response> {
 /// # Errors
 /// It has another name in this release, or could not be made.
 #[poem::handler]
-pub(super) async fn script(request: &Request) -> poem::Result<Response> {
+pub async fn script(request: &Request) -> poem::Result<Response> {
     let docs = docs().await?;
     if request.raw_path_param("file") != Some(docs.script_name.as_str()) {
         return Err(poem::error::NotFoundError.into());
@@ -170,7 +156,7 @@ pub(super) async fn script(request: &Request) -> poem::Result<Response> {
 /// # Errors
 /// The document could not be made.
 #[poem::handler]
-pub(super) async fn document(request: &Request) -> poem::Result<Response> {
+pub async fn document(request: &Request) -> poem::Result<Response> {
     Ok(docs().await?.document.respond(request, "application/json", "no-cache"))
 }
 
@@ -185,19 +171,5 @@ mod tests {
         assert_eq!(made.script.plain, b"run()");
         let html = String::from_utf8(made.page.plain).unwrap();
         assert!(html.contains(r#"{"description":"\u003c/script>\u003cb>"}"#), "{html}");
-    }
-
-    #[test]
-    fn header_lists_are_read() {
-        for (header, value, expected) in [
-            ("gzip, br", "gzip", true),
-            ("br;q=1.0, gzip;q=0.5", "gzip", true),
-            ("gzip;q=0", "gzip", false),
-            ("identity", "gzip", false),
-            ("W/\"a\", \"b\"", "\"a\"", true),
-            ("*", "\"a\"", true),
-        ] {
-            assert_eq!(lists(&HeaderValue::from_static(header), value), expected, "{header}");
-        }
     }
 }

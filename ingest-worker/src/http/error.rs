@@ -2,7 +2,8 @@ use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse as _, Response};
 use uuid::Uuid;
 
-use crate::problem::{CONTENT_TYPE, Problem, Refused};
+use super::server::{MAX_ADDRESS, MAX_FIELD_BYTES, MAX_FIELDS};
+use crate::problem::{CONTENT_TYPE, FieldError, Problem};
 
 /// Seconds after which a client may try again.
 const RETRY_AFTER: &str = "2";
@@ -15,7 +16,7 @@ pub enum ApiError {
     Unreadable(String),
     /// 400: parameters that the route does not have.
     #[error("{}", details(.0))]
-    UnknownParameter(Vec<Refused>),
+    UnknownParameter(Vec<FieldError>),
     /// 404: no such route.
     #[error("there is no {0} here; /docs lists what there is")]
     NotFound(String),
@@ -27,6 +28,18 @@ pub enum ApiError {
         /// What to do instead.
         detail: String,
     },
+    /// 408: the client is too slow.
+    #[error("{0}")]
+    RequestTimeout(String),
+    /// 414: path and query are too long.
+    #[error("the address has more than {MAX_ADDRESS} bytes, which are the most that path and query may have")]
+    AddressTooLong,
+    /// 431: too many header fields, or too long ones.
+    #[error(
+        "the request has more than {MAX_FIELDS} header fields or {MAX_FIELD_BYTES} bytes of names and values, which are \
+         the most that it may have"
+    )]
+    HeadTooLarge,
     /// 413: more bytes than a request may have.
     #[error("the body has more than {limit} bytes, which is the most that an event may have")]
     TooLarge {
@@ -36,9 +49,12 @@ pub enum ApiError {
     /// 415: not JSON by its own account.
     #[error("{0}; send Content-Type: application/json")]
     MediaType(String),
+    /// 415: compressed, or encoded in another way.
+    #[error("the body is {0}; send it without Content-Encoding")]
+    ContentEncoding(String),
     /// 422: fields of the event that are refused, all of them.
     #[error("{}", details(.0))]
-    InvalidEvent(Vec<Refused>),
+    InvalidEvent(Vec<FieldError>),
     /// 422: PostgreSQL refused the event, or it is too old to be kept.
     #[error("{0}")]
     RefusedEvent(String),
@@ -80,9 +96,17 @@ impl ApiError {
             Self::MethodNotAllowed { .. } => {
                 (S::METHOD_NOT_ALLOWED, "method-not-allowed", "This address has no such method")
             }
+            Self::RequestTimeout(_) => (S::REQUEST_TIMEOUT, "request-timeout", "The request took too long"),
+            Self::AddressTooLong => (S::URI_TOO_LONG, "address-too-long", "The address is too long"),
+            Self::HeadTooLarge => {
+                (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "There are too many header fields")
+            }
             Self::TooLarge { .. } => (S::PAYLOAD_TOO_LARGE, "too-large", "The body is too large"),
             Self::MediaType(_) => {
                 (S::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body is not JSON")
+            }
+            Self::ContentEncoding(_) => {
+                (S::UNSUPPORTED_MEDIA_TYPE, "unsupported-content-encoding", "The body is encoded")
             }
             Self::InvalidEvent(_) => (S::UNPROCESSABLE_ENTITY, "invalid-event", "A field is not valid"),
             Self::RefusedEvent(_) => (S::UNPROCESSABLE_ENTITY, "refused-event", "The event cannot be stored"),
@@ -109,6 +133,12 @@ impl ApiError {
         let (status, kind, title) = self.kind();
         let detail = self.to_string();
         let allow = if let Self::MethodNotAllowed { allow, .. } = self { Some(allow) } else { None };
+        // What a client may send instead (RFC 9110, 15.5.16).
+        let accept = match self {
+            Self::MediaType(_) => Some((header::ACCEPT, "application/json")),
+            Self::ContentEncoding(_) => Some((header::ACCEPT_ENCODING, "identity")),
+            _ => None,
+        };
         let errors = match self {
             Self::UnknownParameter(errors) | Self::InvalidEvent(errors) => errors,
             _ => Vec::new(),
@@ -129,6 +159,9 @@ impl ApiError {
         if let Some(allow) = allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
+        if let Some((name, value)) = accept {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
         }
@@ -143,7 +176,7 @@ impl poem::error::ResponseError for ApiError {
 }
 
 /// `eventType is missing; allowed: …. payload is …; allowed: …`
-fn details(errors: &[Refused]) -> String {
+fn details(errors: &[FieldError]) -> String {
     let sentences: Vec<_> =
         errors.iter().map(|e| format!("{} {}; allowed: {}", e.parameter, e.detail, e.allowed)).collect();
     sentences.join(". ")
@@ -155,7 +188,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_is_a_document_with_every_refused_value() {
-        let refused = |parameter: &str| Refused {
+        let refused = |parameter: &str| FieldError {
             parameter: parameter.to_owned(),
             detail: "is missing".to_owned(),
             allowed: "a string".to_owned(),

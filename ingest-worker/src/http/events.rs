@@ -1,15 +1,12 @@
 //! `POST /v1/analytics/events`: an event as JSON comes in, what is stored goes out, after the commit.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use poem::http::{StatusCode, header};
 use poem::{Request, RequestBody, Response, Result};
-use poem_openapi::payload::Payload;
-use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaResponses, MetaSchemaRef, Registry};
-use poem_openapi::types::{Example, Type};
-use poem_openapi::{ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions, Object, OpenApi};
+use poem_openapi::registry::{MetaMediaType, MetaRequest, MetaResponses, Registry};
+use poem_openapi::{ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions, OpenApi};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use shared::instant;
@@ -17,11 +14,12 @@ use uuid::Uuid;
 
 use super::answer::{Json, response};
 use super::error::ApiError;
-use super::{State, Tag};
+use super::schema::{Command, StoredEvent};
+use super::{State, Tag, media};
 use crate::clock;
 use crate::commands::{CommandFailure, Receipt};
 use crate::normalize::{CommandRefusal, InvalidField};
-use crate::problem::Refused;
+use crate::problem::FieldError;
 
 /// How long a client may take to send its event.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,7 +42,7 @@ impl EventsApi {
     async fn record(&self, request: &Request, body: RequestBody) -> Result<Stored, ApiError> {
         let Some(state) = &self.state else { return Err(ApiError::Internal) };
         refuse_parameters(request)?;
-        refuse_other_media(request)?;
+        media::check(request, &state.origins)?;
         let body = read(request, body, state.limits.max_bytes).await?;
         let random = Uuid::new_v4().into_bytes();
         let event = state.normalizer.command(&body, &state.limits, clock::now(), random)?;
@@ -72,43 +70,13 @@ fn refuse_parameters(request: &Request) -> Result<(), ApiError> {
     // Not `pair.is_empty()`: on a `&&str` that is poem-openapi's `Type::is_empty`, which is always false.
     let names = query.split('&').filter(|pair| !str::is_empty(pair));
     let refused: Vec<_> = names
-        .map(|pair| Refused {
+        .map(|pair| FieldError {
             parameter: pair.split('=').next().unwrap_or_default().to_owned(),
             detail: "is not known".to_owned(),
             allowed: "no parameters; what an event says is in the body".to_owned(),
         })
         .collect();
     if refused.is_empty() { Ok(()) } else { Err(ApiError::UnknownParameter(refused)) }
-}
-
-fn refuse_other_media(request: &Request) -> Result<(), ApiError> {
-    if let Some(encoding) =
-        request.header(header::CONTENT_ENCODING).filter(|encoding| *encoding != "identity")
-    {
-        return Err(ApiError::MediaType(format!(
-            "the body has Content-Encoding {encoding}, allowed is none"
-        )));
-    }
-    let Some(header) = request.headers().get(header::CONTENT_TYPE) else { return Ok(()) };
-    let text = header.to_str().unwrap_or_default();
-    if is_json(text) {
-        Ok(())
-    } else {
-        Err(ApiError::MediaType(format!("the body is '{text}', not JSON in UTF-8")))
-    }
-}
-
-/// `application/json`, in any case, with a charset of UTF-8 or none.
-fn is_json(content_type: &str) -> bool {
-    let mut parts = content_type.split(';').map(str::trim);
-    let essence = parts.next().unwrap_or_default();
-    let charset_fits = |parameter: &str| {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let value = value.trim().trim_matches('"');
-        !name.trim().eq_ignore_ascii_case("charset")
-            || ["utf-8", "utf8", "us-ascii"].iter().any(|charset| charset.eq_ignore_ascii_case(value))
-    };
-    essence.eq_ignore_ascii_case("application/json") && parts.all(charset_fits)
 }
 
 async fn read(request: &Request, mut body: RequestBody, limit: usize) -> Result<Bytes, ApiError> {
@@ -123,14 +91,14 @@ async fn read(request: &Request, mut body: RequestBody, limit: usize) -> Result<
         Ok(Err(fault)) => Err(ApiError::Unreadable(format!("the body cannot be read: {fault}"))),
         Err(_) => {
             let detail = format!("the body did not come within {} s", BODY_TIMEOUT.as_secs());
-            Err(ApiError::Other { status: StatusCode::REQUEST_TIMEOUT, detail })
+            Err(ApiError::RequestTimeout(detail))
         }
     }
 }
 
 impl From<CommandRefusal> for ApiError {
     fn from(refusal: CommandRefusal) -> Self {
-        let refused = |InvalidField { field, detail, allowed }| Refused {
+        let refused = |InvalidField { field, detail, allowed }| FieldError {
             parameter: field.to_owned(),
             detail,
             allowed,
@@ -178,61 +146,15 @@ impl<'a> ApiExtractor<'a> for CommandBody {
     }
 }
 
-/// An event to record.
-#[derive(Object)]
-#[oai(rename_all = "camelCase", skip_serializing_if_is_none, example)]
-struct Command {
-    /// What happened, for example `challenges.solution-completed`.
-    #[oai(validator(min_length = 1, max_length = 120))]
-    event_type: String,
-    /// Which service says so.
-    #[oai(validator(min_length = 1, max_length = 120))]
-    source: String,
-    /// All that there is to say: any JSON object. Every digit of a number is kept.
-    payload: HashMap<String, serde_json::Value>,
-    /// When it happened: RFC 3339, without an offset it is UTC; the time of the request if absent.
-    occurred_at: Option<String>,
-    /// Whose data it is, where there are several customers.
-    #[oai(validator(max_length = 64))]
-    tenant_id: Option<String>,
-    /// Who did it; if absent, `userId`, `studentId`, `student_id` or `actorId` of the payload.
-    #[oai(validator(max_length = 128))]
-    actor_id: Option<String>,
-    /// Makes a repeat harmless: the same id is stored once. Also called `eventId`. Not the nil or the max UUID.
-    id: Option<Uuid>,
-}
-
-impl Example for Command {
-    fn example() -> Self {
-        let payload = [("studentId", "s-42".into()), ("score", 97.5.into())];
-        Self {
-            event_type: "challenges.solution-completed".to_owned(),
-            source: "challenges-service".to_owned(),
-            payload: payload.map(|(name, value)| (name.to_owned(), value)).into(),
-            occurred_at: Some("2025-11-16T18:14:00Z".to_owned()),
-            tenant_id: None,
-            actor_id: None,
-            id: None,
-        }
-    }
-}
-
-/// What is stored.
-#[derive(Serialize, Object)]
+/// As `schema::StoredEvent` says.
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-#[oai(rename_all = "camelCase")]
-struct StoredEvent {
-    /// The event's own id, or the one it was given.
+struct StoredEventDto {
     id: Uuid,
-    /// What happened.
     event_type: String,
-    /// Which service says so.
     source: String,
-    /// When it happened, for example `2025-11-16T18:14:00+00:00`.
     occurred_at: String,
-    /// When it was stored.
     ingested_at: String,
-    /// Whose data it is.
     tenant_id: Option<String>,
 }
 
@@ -243,7 +165,7 @@ impl poem::IntoResponse for Stored {
     fn into_response(self) -> Response {
         let receipt = self.0;
         let status = if receipt.repeated { StatusCode::OK } else { StatusCode::CREATED };
-        let stored = StoredEvent {
+        let stored = StoredEventDto {
             id: receipt.id,
             event_type: receipt.event_type,
             source: receipt.source,
@@ -257,8 +179,7 @@ impl poem::IntoResponse for Stored {
 
 impl ApiResponse for Stored {
     fn meta() -> MetaResponses {
-        let schema: fn() -> MetaSchemaRef = Json::<StoredEvent>::schema_ref;
-        let json = Json::<StoredEvent>::CONTENT_TYPE;
+        let (schema, json) = (StoredEvent::schema_ref, "application/json");
         MetaResponses {
             responses: vec![
                 response(201, "Stored", json, schema()),
@@ -290,21 +211,6 @@ mod tests {
                 _ => 0,
             };
             assert_eq!(count, expected, "{uri}");
-        }
-    }
-
-    #[test]
-    fn json_is_known_by_its_media_type() {
-        for (text, expected) in [
-            ("application/json", true),
-            ("Application/JSON; charset=\"UTF-8\"", true),
-            ("application/json;charset=utf8;x=y", true),
-            ("application/json; charset=latin1", false),
-            ("application/x-www-form-urlencoded", false),
-            ("text/plain", false),
-            ("", false),
-        ] {
-            assert_eq!(is_json(text), expected, "{text}");
         }
     }
 }

@@ -2,7 +2,11 @@
 //! `commands`.
 
 mod settings;
+mod server;
+mod cors;
 mod request;
+mod media;
+mod schema;
 mod answer;
 mod error;
 mod events;
@@ -16,14 +20,14 @@ use std::time::Duration;
 use anyhow::Context as _;
 use metrics_exporter_prometheus::PrometheusHandle;
 use poem::http::StatusCode;
-use poem::listener::TcpAcceptor;
 use poem::middleware::CatchPanic;
 use poem::web::{Data, Redirect};
-use poem::{Endpoint, EndpointExt as _, IntoResponse as _, Response, Route, Server, get, handler};
+use poem::{Endpoint, EndpointExt as _, IntoResponse as _, Response, Route, get, handler};
 use poem_openapi::{OpenApi, OpenApiService, Tags};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+pub use self::cors::Origins;
 use self::events::EventsApi;
 use self::probes::ProbesApi;
 use self::request::Panicked;
@@ -44,6 +48,8 @@ pub struct State {
     pub normalizer: Arc<Normalizer>,
     /// How large and deep an event may be.
     pub limits: Limits,
+    /// Whose pages may use the API.
+    pub origins: Origins,
     /// Whether the process can do its work.
     pub health: Health,
     /// What `/metrics` shows.
@@ -62,6 +68,7 @@ enum Tag {
 /// Everything that this process answers.
 pub fn app(state: State) -> impl Endpoint<Output = Response> + use<> {
     let events = || service(EventsApi::new(&state));
+    let origins = Arc::new(state.origins.clone());
     Route::new()
         .nest_no_strip("/v1/analytics", events())
         // The platform's gateway forwards /api/v1/analytics/** as it is.
@@ -80,7 +87,7 @@ pub fn app(state: State) -> impl Endpoint<Output = Response> + use<> {
             response.set_data(Panicked);
             response
         }))
-        .around(request::handle)
+        .around(move |app, request| request::handle(app, request, Arc::clone(&origins)))
 }
 
 /// Takes the address, before anything else is begun.
@@ -98,22 +105,11 @@ pub async fn bind(service: &ServiceSettings) -> anyhow::Result<TcpListener> {
 }
 
 /// Answers until `stop`; open requests then have `drain`.
-///
-/// # Errors
-/// As the system says.
-pub async fn serve<E>(
-    listener: TcpListener,
-    app: E,
-    stop: CancellationToken,
-    drain: Duration,
-) -> anyhow::Result<()>
+pub async fn serve<E>(listener: TcpListener, app: E, stop: CancellationToken, drain: Duration)
 where
     E: Endpoint<Output = Response> + 'static,
 {
-    let acceptor = TcpAcceptor::from_tokio(listener)?;
-    let server = Server::new_with_acceptor(acceptor).name("http");
-    server.run_with_graceful_shutdown(app, stop.cancelled_owned(), Some(drain)).await?;
-    Ok(())
+    server::serve(listener, std::convert::identity, app, stop, drain, server::HEAD_TIMEOUT).await;
 }
 
 fn service<T: OpenApi + 'static>(api: T) -> OpenApiService<T, ()> {
@@ -129,6 +125,10 @@ fn whole_service() -> OpenApiService<(EventsApi, ProbesApi), ()> {
 #[must_use]
 pub fn openapi() -> String {
     whole_service().spec()
+}
+
+fn scalar_html() -> String {
+    whole_service().scalar_html()
 }
 
 #[handler]

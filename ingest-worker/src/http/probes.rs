@@ -1,5 +1,6 @@
 //! Probes: live tells whether the process runs, ready whether it can do its work.
 
+use poem_openapi::types::Example;
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::Serialize;
 
@@ -9,7 +10,8 @@ use crate::health::Health;
 
 /// How the service is.
 #[derive(Debug, Serialize, Object)]
-struct Standing {
+#[oai(example)]
+struct HealthStatus {
     /// `UP` or `DOWN`.
     status: String,
     /// Why it is down.
@@ -18,7 +20,13 @@ struct Standing {
     reason: Option<String>,
 }
 
-impl Standing {
+impl Example for HealthStatus {
+    fn example() -> Self {
+        Self { status: "UP".to_owned(), reason: None }
+    }
+}
+
+impl HealthStatus {
     fn up() -> Json<Self> {
         Json(Self { status: "UP".to_owned(), reason: None })
     }
@@ -29,10 +37,10 @@ impl Standing {
 enum Probe {
     /// It works.
     #[oai(status = 200)]
-    Up(Json<Standing>),
+    Up(Json<HealthStatus>),
     /// It does not, with every reason.
     #[oai(status = 503)]
-    Down(Json<Standing>),
+    Down(Json<HealthStatus>),
 }
 
 /// The routes.
@@ -49,9 +57,9 @@ impl ProbesApi {
         let reasons: Vec<_> =
             self.health.reasons().into_iter().map(|(about, reason)| format!("{about}: {reason}")).collect();
         if reasons.is_empty() {
-            return Probe::Up(Standing::up());
+            return Probe::Up(HealthStatus::up());
         }
-        Probe::Down(Json(Standing { status: "DOWN".to_owned(), reason: Some(reasons.join("; ")) }))
+        Probe::Down(Json(HealthStatus { status: "DOWN".to_owned(), reason: Some(reasons.join("; ")) }))
     }
 }
 
@@ -69,8 +77,8 @@ impl ProbesApi {
     ///
     /// Never depends on PostgreSQL or Kafka: a restart would not bring them back.
     #[oai(path = "/health/live", method = "get", operation_id = "getLiveness")]
-    async fn live(&self) -> Json<Standing> {
-        Standing::up()
+    async fn live(&self) -> Json<HealthStatus> {
+        HealthStatus::up()
     }
 
     /// Can it do its work?

@@ -10,25 +10,14 @@ use poem::{Endpoint, Error, Request, Response, Result};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
+use super::cors::Origins;
 use super::error::ApiError;
+use super::server;
 use crate::metrics;
 
 /// A panic, on its way from `CatchPanic` to the document.
 #[derive(Clone, Copy)]
 pub(super) struct Panicked;
-
-/// The patterns of the routes, a closed set for the metric.
-const ROUTES: [&str; 9] = [
-    "/v1/analytics/events",
-    "/api/v1/analytics/events",
-    "/health",
-    "/health/live",
-    "/health/ready",
-    "/metrics",
-    "/v1/openapi.json",
-    "/docs",
-    "/",
-];
 
 /// Around the whole app.
 ///
@@ -37,23 +26,31 @@ const ROUTES: [&str; 9] = [
 pub(super) async fn handle<E: Endpoint<Output = Response>>(
     app: Arc<E>,
     mut request: Request,
+    origins: Arc<Origins>,
 ) -> Result<Response> {
     let arrived = Instant::now();
+    let active = Active::begin();
     let id = request_id(&request);
     let method = label(request.method());
     let path = request.uri().path().to_owned();
     let span = tracing::info_span!("request", request.id = %id, http.method = method, http.path = path);
+    let origin = origins.allow(&request);
+    server::trim_slash(&mut request);
     // HEAD is GET without the body, which the HTTP library leaves out of the answer.
     if request.method() == Method::HEAD {
         request.set_method(Method::GET);
     }
-    let outcome = app.call(request).instrument(span.clone()).await;
+    let outcome = match (server::within_limits(&request), origins.preflight(&request)) {
+        (Err(refusal), _) => Err(refusal.into()),
+        (Ok(()), Some(answer)) => Ok(answer),
+        (Ok(()), None) => app.call(request).instrument(span.clone()).await,
+    };
     let _in_span = span.enter();
     let pattern = match &outcome {
         Ok(response) => response.data::<PathPattern>(),
         Err(error) => error.data::<PathPattern>(),
     };
-    let route = route(pattern, &path);
+    let route = pattern.map_or_else(|| "none".to_owned(), |pattern| pattern.0.to_string());
     let mut response = match outcome {
         Ok(response) if response.data::<Panicked>().is_some() => {
             ApiError::Internal.into_response(path, id.clone())
@@ -61,15 +58,37 @@ pub(super) async fn handle<E: Endpoint<Output = Response>>(
         Ok(response) => response,
         // Whoever made a response of an error knew what to say.
         Err(error) if error.is_from_response() => error.into_response(),
-        Err(error) => api_error(error, method, &path, route).into_response(path, id.clone()),
+        Err(error) => api_error(error, method, &path, &route).into_response(path, id.clone()),
     };
-    if let Ok(id) = HeaderValue::try_from(id) {
-        response.headers_mut().insert("x-request-id", id);
-    }
+    drop(active);
     let took = arrived.elapsed();
-    log(route, response.status(), took);
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::try_from(id) {
+        headers.insert("x-request-id", id);
+    }
+    if let Ok(timing) = HeaderValue::try_from(format!("total;dur={:.3}", took.as_secs_f64() * 1000.0)) {
+        headers.insert("server-timing", timing);
+    }
+    origins.mark(origin, headers);
+    log(&route, response.status(), took);
     metrics::http_request(method, route, response.status().as_u16(), took);
     Ok(response)
+}
+
+/// Counts a request as long as it is there, also one whose client goes away.
+struct Active;
+
+impl Active {
+    fn begin() -> Self {
+        metrics::active_requests(1.0);
+        Self
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        metrics::active_requests(-1.0);
+    }
 }
 
 /// The client's, if it is short and plain: it goes into the log. Else a new one.
@@ -78,13 +97,8 @@ fn request_id(request: &Request) -> String {
         (1..=128).contains(&id.len())
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte))
     };
-    request.header("x-request-id").filter(sane).map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
-}
-
-fn route(pattern: Option<&PathPattern>, path: &str) -> &'static str {
-    let text = pattern.map_or(path, |pattern| &pattern.0);
-    let known = ROUTES.into_iter().find(|route| *route == text);
-    known.unwrap_or(if text.starts_with("/docs/") { "/docs/:file" } else { "none" })
+    let mut sent = request.headers().get_all("x-request-id").iter().filter_map(|id| id.to_str().ok());
+    sent.find(sane).map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
 }
 
 /// A closed set for the metric: a method is any word that a client likes.

@@ -97,7 +97,9 @@ impl ApiResponse for ApiError {
     fn meta() -> MetaResponses {
         let refusals = [
             (400, "The request cannot be read, or names a parameter that is not known or comes twice"),
+            (414, "Path and query are too long"),
             (422, "Values of parameters are refused, all of them named in `errors`"),
+            (431, "There are too many header fields"),
             (500, "A fault of this service; the log has the details under `requestId`"),
             (503, "PostgreSQL is away or all connections are busy; `Retry-After` says when to try again"),
             (504, "PostgreSQL did not finish within the statement time-out"),
@@ -134,8 +136,15 @@ impl Serialize for Instant {
 }
 
 /// What the producer said. Stands for it in the document; its text is written as PostgreSQL gives it, every digit kept.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Payload;
+
+/// The document's example.
+impl Serialize for Payload {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serde_json::json!({"score": 97.5, "studentId": "s-42"}).serialize(serializer)
+    }
+}
 
 /// Whose data it is: null is no tenant, an empty text is one.
 #[derive(Debug, Serialize)]

@@ -13,8 +13,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use poem::Request;
-use poem::http::uri::Scheme;
-use poem::listener::Acceptor;
 use poem::web::{LocalAddr, RemoteAddr};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -38,53 +36,27 @@ impl Connections {
 
     /// Nothing is written to it any more.
     pub fn break_off(&self, addresses: &Addresses) {
-        if let Some(is_broken) = self.open().get(addresses) {
+        if let Some(is_broken) = self.all().get(addresses) {
             is_broken.store(true, Ordering::Relaxed);
         }
     }
 
-    fn open(&self) -> std::sync::MutexGuard<'_, HashMap<Addresses, Arc<AtomicBool>>> {
+    /// One more. It is broken when nothing could be written for `client_timeout`.
+    pub fn open(self: &Arc<Self>, io: TcpStream, client_timeout: Duration) -> Connection {
+        let local = io.local_addr().map(|address| LocalAddr(address.into())).unwrap_or_default();
+        let remote = io.peer_addr().map(|address| RemoteAddr(address.into())).unwrap_or_default();
+        let (addresses, is_broken) = (addresses(&remote, &local), Arc::<AtomicBool>::default());
+        self.all().insert(addresses.clone(), Arc::clone(&is_broken));
+        Connection { io, client_timeout, waiting: None, is_broken, addresses, connections: Arc::clone(self) }
+    }
+
+    fn all(&self) -> std::sync::MutexGuard<'_, HashMap<Addresses, Arc<AtomicBool>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn addresses(remote: &RemoteAddr, local: &LocalAddr) -> Addresses {
     (remote.to_string(), local.to_string())
-}
-
-/// Accepts connections that can be broken.
-pub struct Breakable<A> {
-    acceptor: A,
-    client_timeout: Duration,
-    connections: Arc<Connections>,
-}
-
-impl<A> Breakable<A> {
-    /// A connection is broken when nothing could be written for so long.
-    pub fn new(acceptor: A, client_timeout: Duration, connections: Arc<Connections>) -> Self {
-        Self { acceptor, client_timeout, connections }
-    }
-}
-
-impl<A: Acceptor<Io = TcpStream>> Acceptor for Breakable<A> {
-    type Io = Connection;
-
-    fn local_addr(&self) -> Vec<LocalAddr> {
-        self.acceptor.local_addr()
-    }
-
-    async fn accept(&mut self) -> io::Result<(Self::Io, LocalAddr, RemoteAddr, Scheme)> {
-        let (io, listener, remote, scheme) = self.acceptor.accept().await?;
-        // The listener's may be everywhere.
-        let local = io.local_addr().map_or(listener, |address| LocalAddr(address.into()));
-        let addresses = addresses(&remote, &local);
-        let is_broken = Arc::new(AtomicBool::new(false));
-        self.connections.open().insert(addresses.clone(), Arc::clone(&is_broken));
-        let connections = Arc::clone(&self.connections);
-        let client_timeout = self.client_timeout;
-        let connection = Connection { io, client_timeout, waiting: None, is_broken, addresses, connections };
-        Ok((connection, local, remote, scheme))
-    }
 }
 
 /// One that can be broken.
@@ -132,7 +104,7 @@ impl Connection {
 /// A broken one is reset: to a client without chunks an orderly end would look like the end of the answer.
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.connections.open().remove(&self.addresses);
+        self.connections.all().remove(&self.addresses);
         if self.check().is_err() {
             self.io.set_zero_linger().unwrap_or_default();
         }

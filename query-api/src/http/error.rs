@@ -3,7 +3,8 @@
 use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse as _, Response};
 
-use crate::problem::{Problem, RefusedParameter};
+use super::server::{MAX_ADDRESS, MAX_FIELD_BYTES, MAX_FIELDS};
+use crate::problem::{FieldError, Problem};
 use crate::projections::failure::QueryFailure;
 
 /// Why a request gets no answer: a variant per status and kind.
@@ -14,10 +15,10 @@ pub enum ApiError {
     Unreadable(String),
     /// 400: parameters that the route does not have, or that come twice.
     #[error("{}", details(.0))]
-    UnknownParameter(Vec<RefusedParameter>),
+    UnknownParameter(Vec<FieldError>),
     /// 422: values that are refused, all of them.
     #[error("{}", details(.0))]
-    RefusedValue(Vec<RefusedParameter>),
+    RefusedValue(Vec<FieldError>),
     /// 404: no such route.
     #[error("there is no {0} here; /docs lists what there is")]
     NotFound(String),
@@ -29,6 +30,18 @@ pub enum ApiError {
         /// What to do instead.
         detail: String,
     },
+    /// 408: the client is too slow.
+    #[error("{0}")]
+    RequestTimeout(String),
+    /// 414: path and query are too long.
+    #[error("the address has more than {MAX_ADDRESS} bytes, which are the most that path and query may have")]
+    AddressTooLong,
+    /// 431: too many header fields, or too long ones.
+    #[error(
+        "the request has more than {MAX_FIELDS} header fields or {MAX_FIELD_BYTES} bytes of names and values, which are \
+         the most that it may have"
+    )]
+    HeadTooLarge,
     /// 503: PostgreSQL is away or busy.
     #[error("{0}")]
     Unavailable(String),
@@ -65,6 +78,15 @@ impl ApiError {
             Self::MethodNotAllowed { .. } => {
                 (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This address has no such method")
             }
+            Self::RequestTimeout(_) => {
+                (StatusCode::REQUEST_TIMEOUT, "request-timeout", "The request took too long")
+            }
+            Self::AddressTooLong => (StatusCode::URI_TOO_LONG, "address-too-long", "The address is too long"),
+            Self::HeadTooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "head-too-large",
+                "There are too many header fields",
+            ),
             Self::Unavailable(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "The database does not serve at present")
             }
@@ -128,7 +150,7 @@ impl From<QueryFailure> for ApiError {
 }
 
 /// `windowMinutes is 3, allowed is 5 to 10080; limit is …`
-fn details(errors: &[RefusedParameter]) -> String {
+fn details(errors: &[FieldError]) -> String {
     let sentences: Vec<_> =
         errors.iter().map(|e| format!("{} {}; allowed: {}", e.parameter, e.detail, e.allowed)).collect();
     sentences.join(". ")

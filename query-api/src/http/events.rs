@@ -5,7 +5,7 @@ use poem::http::{HeaderValue, StatusCode, header};
 use poem::{IntoResponse, Response};
 use poem_openapi::param::Query;
 use poem_openapi::registry::{MetaHeader, MetaResponse, MetaResponses, MetaSchemaRef, Registry};
-use poem_openapi::types::Type as _;
+use poem_openapi::types::{Example, Type as _};
 use poem_openapi::{ApiResponse, Object, OpenApi};
 use serde::Serialize;
 use uuid::Uuid;
@@ -24,7 +24,7 @@ use crate::queries::recent_events::{RecentEventsHandler, RecentEventsQuery};
 
 /// Events, newest first.
 #[derive(Debug, Serialize, Object)]
-#[oai(rename = "RecentEvents")]
+#[oai(rename = "RecentEvents", example)]
 pub struct RecentEventsDto {
     /// Newest `occurredAt` first, of one instant the highest id first.
     items: Vec<EventDto>,
@@ -72,6 +72,20 @@ impl EventDto {
         json.extend_from_slice(br#","payload":"#);
         json.extend_from_slice(payload.as_bytes());
         json.push(b'}');
+    }
+}
+
+impl Example for RecentEventsDto {
+    fn example() -> Self {
+        let event = EventDto {
+            id: uuid::uuid!("7d9f3c1e-5a44-4c8e-9f57-0c1f6f0b2a11"),
+            event_type: "challenges.solution-completed".to_owned(),
+            source: "challenges-service".to_owned(),
+            occurred_at: Instant(chrono::DateTime::from_timestamp(1_763_316_840, 0).unwrap_or_default()),
+            tenant_id: TenantId(None),
+            payload: Payload,
+        };
+        Self { count: 1, items: vec![event] }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The route table. In comes a request, out goes an answer or a problem document. A route reads parameters, calls one
 //! handler and maps the result.
 
+pub mod server;
+pub mod cors;
 pub mod request;
 pub mod parameters;
 pub mod answer;
@@ -24,10 +26,11 @@ use poem_openapi::{OpenApi, OpenApiService, Tags};
 use tokio_util::task::TaskTracker;
 
 use self::connections::Connections;
+use self::cors::Origins;
 use self::events::EventsApi;
 use self::long_answers::{LongAnswers, LongAnswersConfig};
 use self::parameters::WindowMinutes;
-use self::request::Panicked;
+use self::request::{Frame, Panicked};
 use self::summary::SummaryApi;
 use crate::config::Config;
 use crate::faults::Faults;
@@ -46,11 +49,14 @@ const PORT: Setting =
     Setting::new("ANALYTICS_SERVICE_PORT", "PORT", "8000").help("Its port; 0 takes a free one");
 const INGEST_PUBLIC_URL: Setting = Setting::new("ANALYTICS_INGEST_PUBLIC_URL", "URL", "")
     .help("Where clients reach ingest-worker: events POSTed here are sent there by a redirect");
+const CORS_ORIGINS: Setting = Setting::new("ANALYTICS_CORS_ORIGINS", "ORIGINS", "").help(
+    "Origins whose pages may use the API from a browser, separated by commas; * is all, none without it",
+);
 const WINDOW_MINUTES: Setting = Setting::new("ANALYTICS_METRICS_WINDOW_MINUTES", "MINUTES", "60")
     .help("The window of a summary that does not say windowMinutes");
 
 /// What this room reads.
-pub const SETTINGS: &[Setting] = &[HOST, PORT, INGEST_PUBLIC_URL, WINDOW_MINUTES];
+pub const SETTINGS: &[Setting] = &[HOST, PORT, CORS_ORIGINS, INGEST_PUBLIC_URL, WINDOW_MINUTES];
 
 /// For the OpenAPI document, which answers nothing.
 const NO_ANSWERS: LongAnswersConfig =
@@ -65,6 +71,7 @@ pub struct HttpConfig {
     pub port: u16,
     /// Limits of long answers.
     pub long_answers: LongAnswersConfig,
+    origins: Origins,
     ingest_public_url: Option<String>,
     window_minutes: u32,
 }
@@ -74,6 +81,7 @@ impl HttpConfig {
     pub fn check(values: &Values, faults: &mut Faults) -> Option<Self> {
         let host = faults.take(values, &HOST, units::host);
         let port = faults.take(values, &PORT, |text| units::number(text, 0..=u16::MAX));
+        let origins = faults.read_optional(values, &CORS_ORIGINS, Origins::ALLOWED, Origins::parse);
         let url = "an address such as https://analytics.example.org";
         let ingest_public_url = faults.read_optional(values, &INGEST_PUBLIC_URL, url, |text| {
             let uri: poem::http::Uri = text.parse().ok()?;
@@ -87,6 +95,7 @@ impl HttpConfig {
             host: host?,
             port: port?,
             long_answers: long_answers?,
+            origins: origins?.unwrap_or_default(),
             ingest_public_url: ingest_public_url?,
             window_minutes: window_minutes?,
         })
@@ -113,6 +122,7 @@ pub fn app(
     let answers = Arc::new(LongAnswers::new(config.http.long_answers, tasks, connections));
     let analytics = || service(analytics_api(&config.http, &database, &answers, now));
     let events_allow = if config.http.ingest_public_url.is_some() { "POST" } else { "" };
+    let frame = Frame { origins: config.http.origins.clone(), events_allow };
     let routes = Route::new()
         .nest_no_strip("/v1/analytics", analytics())
         // The platform's gateway forwards /api/v1/analytics/** as it is.
@@ -123,11 +133,12 @@ pub fn app(
         .at("/docs", get(docs::page))
         .at("/docs/:file", get(docs::script))
         .at("/", get(to_docs));
-    guarded(routes, events_allow)
+    guarded(routes, frame)
 }
 
 /// Whatever happens inside, a panic included, there is an answer.
-fn guarded(routes: Route, events_allow: &'static str) -> impl Endpoint<Output = Response> {
+fn guarded(routes: Route, frame: Frame) -> impl Endpoint<Output = Response> {
+    let frame = Arc::new(frame);
     let answer_panic = |panic: Box<dyn Any + Send>| {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
@@ -138,7 +149,7 @@ fn guarded(routes: Route, events_allow: &'static str) -> impl Endpoint<Output = 
     };
     routes
         .with(CatchPanic::new().with_handler(answer_panic))
-        .around(move |app, request| request::handle(app, request, events_allow))
+        .around(move |app, request| request::handle(app, request, Arc::clone(&frame)))
 }
 
 fn analytics_api(
@@ -166,6 +177,7 @@ fn whole_service() -> OpenApiService<(SummaryApi, EventsApi, HealthApi), ()> {
         host: String::new(),
         port: 0,
         long_answers: NO_ANSWERS,
+        origins: Origins::default(),
         ingest_public_url: None,
         window_minutes: 60,
     };
@@ -198,8 +210,12 @@ fn scrape(database: poem::web::Data<&Arc<Database>>) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use poem::Request;
     use serde_json::Value;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
 
@@ -208,9 +224,39 @@ mod tests {
         panic!("a test's panic")
     }
 
+    /// What a server with little patience answers a client that sends this and then waits.
+    async fn answer_to_half(sent: &[u8]) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let stop = CancellationToken::new();
+        let (app, patience) = (guarded(Route::new(), Frame::default()), Duration::from_millis(100));
+        let (open, drain) = (std::convert::identity, Duration::from_secs(1));
+        let server = server::serve(listener, open, app, stop.clone(), drain, patience);
+        let asked = async {
+            client.write_all(sent).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            drop(client);
+            stop.cancel();
+            answer
+        };
+        tokio::join!(server, asked).1
+    }
+
+    #[tokio::test]
+    async fn a_head_that_does_not_end_is_408_and_an_idle_connection_is_closed() {
+        let answer = answer_to_half(b"GET /health HT").await;
+        assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
+        assert!(answer.contains("content-type: application/problem+json\r\n"), "{answer}");
+        assert!(answer.contains(r#""type":"/docs#description/request-timeout""#), "{answer}");
+        assert_eq!(answer_to_half(b"").await, "");
+        let answer = answer_to_half(b"GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+    }
+
     #[tokio::test]
     async fn a_panic_is_a_problem_document_that_tells_nothing() {
-        let app = guarded(Route::new().at("/faulty", get(faulty)), "");
+        let app = guarded(Route::new().at("/faulty", get(faulty)), Frame::default());
         let request = Request::builder().uri_str("/faulty").header("x-request-id", "r-1").finish();
         let mut response = app.call(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);

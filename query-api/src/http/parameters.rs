@@ -11,7 +11,7 @@ use poem_openapi::types::{self, ParseFromParameter, ParseResult};
 use serde_json::Value;
 
 use super::error::ApiError;
-use crate::problem::RefusedParameter;
+use crate::problem::FieldError;
 use crate::projections::events;
 
 /// A parameter as it came, for a value of type `T`.
@@ -37,7 +37,7 @@ pub trait Parameter: Sized {
 
 /// Gathers what is refused.
 #[derive(Default)]
-pub struct Refusals(Vec<RefusedParameter>);
+pub struct Refusals(Vec<FieldError>);
 
 impl Refusals {
     /// The value of a parameter, or `None` if it is missing or refused.
@@ -50,7 +50,7 @@ impl Refusals {
     /// One more.
     pub fn add(&mut self, parameter: &str, detail: String, allowed: &str) {
         let allowed = allowed.to_owned();
-        self.0.push(RefusedParameter { parameter: parameter.to_owned(), detail, allowed });
+        self.0.push(FieldError { parameter: parameter.to_owned(), detail, allowed });
     }
 
     /// # Errors
@@ -79,7 +79,7 @@ pub fn only(query: Option<&str>, known: &[&str]) -> Result<(), ApiError> {
             continue;
         };
         let allowed = if known.contains(&name.as_str()) { "one value".to_owned() } else { allowed.clone() };
-        refused.push(RefusedParameter { parameter: shortened(&name), detail: detail.to_owned(), allowed });
+        refused.push(FieldError { parameter: shortened(&name), detail: detail.to_owned(), allowed });
     }
     refused.dedup();
     if refused.is_empty() { Ok(()) } else { Err(ApiError::UnknownParameter(refused)) }

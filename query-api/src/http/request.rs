@@ -9,22 +9,33 @@ use poem::{Endpoint, Error, PathPattern, Request, Response, Result};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
+use super::cors::Origins;
 use super::error::ApiError;
 use super::parameters::decode;
+use super::server;
 use crate::metrics;
 
 /// A panic, on its way from `CatchPanic` to the document.
 #[derive(Clone, Copy)]
 pub struct Panicked;
 
-/// Around the whole app. `events_allow`: the methods of `…/events`, which depend on a setting.
+/// What of it depends on settings.
+#[derive(Debug, Clone, Default)]
+pub struct Frame {
+    /// Whose pages may ask.
+    pub origins: Origins,
+    /// The methods of `…/events`.
+    pub events_allow: &'static str,
+}
+
+/// Around the whole app.
 ///
 /// # Errors
 /// Never: a refusal is an answer.
 pub async fn handle<E: Endpoint<Output = Response>>(
     app: Arc<E>,
     mut request: Request,
-    events_allow: &'static str,
+    frame: Arc<Frame>,
 ) -> Result<Response> {
     let arrived = Instant::now();
     let active = Active::begin();
@@ -32,13 +43,17 @@ pub async fn handle<E: Endpoint<Output = Response>>(
     let method = label(request.method());
     let path = request.uri().path().to_owned();
     let span = tracing::info_span!("request", request.id = %id, http.method = method, http.path = path);
+    let origin = frame.origins.allow(&request);
+    server::trim_slash(&mut request);
     // HEAD is GET without the body, which the HTTP library leaves out of the answer.
     if request.method() == Method::HEAD {
         request.set_method(Method::GET);
     }
-    let outcome = match undecodable(&request) {
-        Some(part) => Err(ApiError::Unreadable(format!("the {part} is not percent-encoded UTF-8")).into()),
-        None => app.call(request).instrument(span.clone()).await,
+    let readable = server::within_limits(&request).and_then(|()| decodable(&request));
+    let outcome = match (readable, frame.origins.preflight(&request)) {
+        (Err(refusal), _) => Err(refusal.into()),
+        (Ok(()), Some(answer)) => Ok(answer),
+        (Ok(()), None) => app.call(request).instrument(span.clone()).await,
     };
     let _in_span = span.enter();
     let route = match &outcome {
@@ -54,7 +69,7 @@ pub async fn handle<E: Endpoint<Output = Response>>(
         // Whoever made a response of an error knew what to say.
         Err(error) if error.is_from_response() => error.into_response(),
         Err(error) => {
-            api_error(error, method, &path, allow(&route, events_allow)).into_response(path, id.clone())
+            api_error(error, method, &path, allow(&route, frame.events_allow)).into_response(path, id.clone())
         }
     };
     drop(active);
@@ -66,8 +81,9 @@ pub async fn handle<E: Endpoint<Output = Response>>(
     if let Ok(timing) = HeaderValue::try_from(format!("total;dur={:.3}", took.as_secs_f64() * 1000.0)) {
         headers.insert("server-timing", timing);
     }
+    frame.origins.mark(origin, headers);
     log(&route, response.status(), took);
-    metrics::request(method, route, response.status().as_u16(), took);
+    metrics::http_request(method, route, response.status().as_u16(), took);
     Ok(response)
 }
 
@@ -76,14 +92,14 @@ struct Active;
 
 impl Active {
     fn begin() -> Self {
-        metrics::active(1.0);
+        metrics::active_requests(1.0);
         Self
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        metrics::active(-1.0);
+        metrics::active_requests(-1.0);
     }
 }
 
@@ -93,7 +109,8 @@ fn request_id(request: &Request) -> String {
         (1..=128).contains(&id.len())
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte))
     };
-    request.header("x-request-id").filter(sane).map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
+    let mut sent = request.headers().get_all("x-request-id").iter().filter_map(|id| id.to_str().ok());
+    sent.find(sane).map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
 }
 
 /// A closed set for the metric: a method is any word that a client likes.
@@ -110,11 +127,13 @@ fn label(method: &Method) -> &'static str {
     }
 }
 
-fn undecodable(request: &Request) -> Option<&'static str> {
+fn decodable(request: &Request) -> Result<(), ApiError> {
+    let refused = |part| Err(ApiError::Unreadable(format!("the {part} is not percent-encoded UTF-8")));
     if decode(request.uri().path()).is_none() {
-        return Some("path");
+        return refused("path");
     }
-    request.uri().query().is_some_and(|query| decode(query).is_none()).then_some("query string")
+    let query = request.uri().query();
+    if query.is_some_and(|query| decode(query).is_none()) { refused("query string") } else { Ok(()) }
 }
 
 /// The methods of a route; the library does not tell.

@@ -145,16 +145,27 @@ impl Bench {
         Process::start(binary, "run", &settings, port, &self.log(binary))
     }
 
+    /// The settings of a reader.
+    #[must_use]
+    pub fn reader_settings(&self) -> Settings {
+        Settings::from([("ANALYTICS_READ_DATABASE_URL".to_owned(), self.database.url(Login::Reader))])
+    }
+
     /// A reader that is ready.
     ///
     /// # Errors
     /// It does not become ready.
     pub async fn reader(&self) -> Result<Process> {
+        self.reader_with(self.reader_settings()).await
+    }
+
+    /// A reader with these settings that is ready.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub async fn reader_with(&self, mut settings: Settings) -> Result<Process> {
         let port = processes::free_port(0)?;
-        let settings = Settings::from([
-            ("ANALYTICS_READ_DATABASE_URL".to_owned(), self.database.url(Login::Reader)),
-            ("ANALYTICS_SERVICE_PORT".to_owned(), port.to_string()),
-        ]);
+        settings.insert("ANALYTICS_SERVICE_PORT".to_owned(), port.to_string());
         let mut reader = Process::start("query-api", "serve", &settings, port, &self.log("query-api"))?;
         reader.ready().await?;
         Ok(reader)

@@ -12,6 +12,8 @@ mod headers;
 mod drain;
 mod http_commands;
 mod long_answers;
+mod documents;
+mod frame;
 mod read_models_agree;
 mod reader_cannot_write;
 mod poolers;

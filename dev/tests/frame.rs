@@ -14,10 +14,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+const PAGE: &str = "https://app.example.org";
+
 #[tokio::test]
 async fn both_processes_have_one_frame() -> Result<()> {
     let bench = Bench::new("frame").await?;
-    let (mut worker, mut reader) = (bench.worker().await?, bench.reader().await?);
+    let mut settings = bench.worker_settings(&bench.group);
+    settings.insert("ANALYTICS_CORS_ORIGINS".to_owned(), PAGE.to_owned());
+    let (mut worker, mut reader) = (bench.worker_with(settings).await?, bench.reader().await?);
+    bodies(&worker.server).await?;
     for process in [&worker, &reader] {
         refusals_below_the_router(&process.server).await.with_context(|| process.name.clone())?;
         trailing_slashes(&process.server).await.with_context(|| process.name.clone())?;
@@ -27,6 +32,49 @@ async fn both_processes_have_one_frame() -> Result<()> {
     worker.terminate(Duration::from_secs(30)).await?;
     reader.terminate(Duration::from_secs(30)).await?;
     bench.remove().await
+}
+
+/// What a body is, and which pages may send it.
+async fn bodies(worker: &Server) -> Result<()> {
+    let (ours, other) = (format!("origin: {PAGE}\r\n"), "origin: https://evil.example.org\r\n".to_owned());
+    let (text, json) = ("content-type: text/plain;charset=UTF-8\r\n", "content-type: application/json\r\n");
+    for (fields, status, kind) in [
+        (ours.clone() + text, 201, ""),
+        (ours.clone(), 201, ""),
+        (other.clone() + json, 201, ""),
+        (other.clone() + text, 415, "unsupported-media-type"),
+        (other, 415, "unsupported-media-type"),
+        (text.to_owned(), 415, "unsupported-media-type"),
+        (format!("{json}{text}"), 415, "unsupported-media-type"),
+        (format!("{json}content-encoding: Identity\r\ncontent-encoding: identity,\r\n"), 201, ""),
+        (format!("{json}content-encoding: gzip\r\n"), 415, "unsupported-content-encoding"),
+        (
+            format!("{json}content-encoding: identity\r\ncontent-encoding: GZIP\r\n"),
+            415,
+            "unsupported-content-encoding",
+        ),
+    ] {
+        let body = r#"{"eventType":"click","source":"page","payload":{}}"#;
+        let fields = format!("{fields}content-length: {}\r\n", body.len());
+        let sent = [get("/v1/analytics/events", &fields).as_slice(), body.as_bytes()].concat();
+        let (head, body) =
+            raw(worker, &[b"POST", sent.strip_prefix(b"GET").unwrap_or(&sent)].concat()).await?;
+        ensure!(head.starts_with(&status.to_string()), "{fields}: {head} {body}");
+        ensure!(status == 201 || body.contains(&format!("/docs#description/{kind}\"")), "{fields}: {body}");
+        let told = head.contains(&format!(
+            "access-control-allow-origin: {PAGE}\r\naccess-control-allow-credentials: true"
+        ));
+        ensure!(told == fields.contains(PAGE), "{fields}: {head}");
+    }
+    // A beacon of a Blob is asked for first.
+    let fields = format!(
+        "{ours}access-control-request-method: POST\r\naccess-control-request-headers: content-type\r\n"
+    );
+    let sent = get("/v1/analytics/events", &fields);
+    let (head, _) = raw(worker, &[b"OPTIONS", sent.strip_prefix(b"GET").unwrap_or(&sent)].concat()).await?;
+    ensure!(head.starts_with("204") && head.contains("access-control-allow-headers: content-type"), "{head}");
+    ensure!(head.contains("access-control-allow-credentials: true"), "{head}");
+    Ok(())
 }
 
 /// The last answer to these bytes: its head and its body.

@@ -67,6 +67,7 @@ fn each_wrong_value_is_one_sentence_with_variable_value_and_what_is_allowed() {
         ("--log", "ingest_worker=loud", "ANALYTICS_LOG"),
         ("--log-format", "xml", "ANALYTICS_LOG_FORMAT"),
         ("--http-commit-timeout", "1ms", "ANALYTICS_HTTP_COMMIT_TIMEOUT"),
+        ("--cors-origins", "app.example.org", "ANALYTICS_CORS_ORIGINS"),
         ("--postgres-port", "0", "ANALYTICS_POSTGRES_PORT"),
         ("--postgres-sslmode", "yes", "ANALYTICS_POSTGRES_SSLMODE"),
         ("--postgres-sslrootcert", "/does/not/exist", "ANALYTICS_POSTGRES_SSLROOTCERT"),

@@ -164,7 +164,7 @@ impl<'t> Canonical<'t> {
 mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
-    use shared::analytics::{Actor, EventId, EventParts, EventType, Payload, Source};
+    use shared::analytics::{Actor, EventId, EventParts, EventType, Payload, PayloadLimits, Source};
 
     use super::*;
 
@@ -177,7 +177,7 @@ mod tests {
             says_when: true,
             tenant: None,
             actor: None,
-            payload: Payload::new(payload, 128).unwrap(),
+            payload: Payload::new(payload, PayloadLimits::NONE).unwrap(),
         }
     }
 

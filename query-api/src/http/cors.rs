@@ -85,6 +85,6 @@ fn origin(text: &str) -> Option<String> {
         "https" => ":443",
         _ => return None,
     };
-    let bare = text == format!("{scheme}://{authority}") && !authority.as_str().contains('@');
+    let bare = text == format!("{scheme}://{authority}") && !authority.as_str().contains(['@', '*']);
     bare.then(|| text.strip_suffix(default).unwrap_or(&text).to_owned())
 }

@@ -194,8 +194,14 @@ impl From<NotHere> for poem::Error {
 impl ApiResponse for NotHere {
     fn meta() -> MetaResponses {
         let schema: MetaSchemaRef = Problem::schema_ref();
-        let text = "The writer's public address is not known here; `detail` names the service";
-        MetaResponses { responses: vec![response(405, text, problem::CONTENT_TYPE, schema)] }
+        let refusals = [
+            (400, "The request cannot be read"),
+            (405, "The writer's public address is not known here; `detail` names the service"),
+            (414, "Path and query are too long"),
+            (431, "There are too many header fields"),
+        ];
+        let document = |(status, text)| response(status, text, problem::CONTENT_TYPE, schema.clone());
+        MetaResponses { responses: refusals.map(document).into() }
     }
 
     fn register(registry: &mut Registry) {

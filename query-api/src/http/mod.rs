@@ -254,6 +254,35 @@ mod tests {
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
     }
 
+    #[test]
+    fn origins_are_read_as_browsers_write_them() {
+        for (text, expected) in [
+            ("https://app.example.org", "https://app.example.org"),
+            (
+                " HTTPS://App.Example.org:443 , http://localhost:3000 ",
+                "https://app.example.org,http://localhost:3000",
+            ),
+            ("http://[::1]:80", "http://[::1]"),
+        ] {
+            assert_eq!(Origins::parse(text), Origins::parse(expected), "{text}");
+            assert!(Origins::parse(text).is_some(), "{text}");
+        }
+        for text in [
+            "app.example.org",
+            "https://app.example.org/",
+            "https://app.example.org/page",
+            "https://app.example.org?a",
+            "https://user:word@app.example.org",
+            "https://a.example.org,*",
+            "https://*.example.org",
+            "https://a.example.org,,https://b.example.org",
+            "ftp://a.example.org",
+            "null",
+        ] {
+            assert_eq!(Origins::parse(text), None, "{text}");
+        }
+    }
+
     #[tokio::test]
     async fn a_panic_is_a_problem_document_that_tells_nothing() {
         let app = guarded(Route::new().at("/faulty", get(faulty)), Frame::default());

@@ -38,7 +38,7 @@ pub const MAX_FIELD_BYTES: usize = 64 << 10;
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Where hyper refuses by itself, far above our own limits: its answer knows neither path nor id of the request.
-const HYPER_FIELDS: usize = 1_000;
+const HYPER_FIELDS: usize = 256;
 const HYPER_HEAD: usize = 512 << 10;
 /// What a client still sends after a refusal is read for so long: closed earlier, the connection would be reset and the
 /// answer lost.

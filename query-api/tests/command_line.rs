@@ -214,7 +214,7 @@ async fn sigterm_ends_the_process_with_0_and_logs_are_json_without_a_terminal(po
         client.get(format!("http://{address}/v1/analytics/metrics/summary")).header("x-request-id", "r-1");
     assert_eq!(request.send().await.unwrap().status(), 200);
     let line = lines.next().unwrap();
-    assert_eq!(line["spans"][0]["request.id"], "r-1", "{line}");
+    assert_eq!(line["span"]["request.id"], "r-1", "{line}");
     assert_eq!((&line["http.status"], &line["level"]), (&200.into(), &"INFO".into()), "{line}");
 
     let killed = Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap();

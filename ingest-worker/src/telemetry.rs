@@ -46,7 +46,9 @@ impl LogArgs {
 pub fn install(settings: &LogSettings) {
     // The HTTP library's lines say what ours say; the operator may still ask for them.
     let filter = EnvFilter::new(format!("poem=warn,{}", settings.filter));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    // A line that the standard error does not take would be told there, which panics: at a signal too, which then is lost.
+    let lines =
+        tracing_subscriber::fmt().log_internal_errors(false).with_env_filter(filter).with_writer(stderr);
     let installed = if settings.json {
         lines.json().flatten_event(true).with_span_list(false).try_init()
     } else {

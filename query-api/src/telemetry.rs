@@ -37,7 +37,11 @@ impl Telemetry {
 pub fn start(telemetry: &Telemetry) {
     // What the libraries tell at info, ours tell already; naming them in the setting brings their lines back.
     let filter = EnvFilter::new(format!("poem=warn,sqlx=warn,{}", telemetry.filter));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that the standard error does not take would be told there, which panics: at a signal too, which then is lost.
+    let builder = tracing_subscriber::fmt()
+        .log_internal_errors(false)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     if telemetry.json {
         builder.json().flatten_event(true).with_span_list(false).init();
     } else {

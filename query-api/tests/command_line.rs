@@ -222,3 +222,30 @@ async fn sigterm_ends_the_process_with_0_and_logs_are_json_without_a_terminal(po
     assert_eq!(process.wait().unwrap().code(), Some(0));
     assert_eq!(lines.last().unwrap()["message"], "stopped");
 }
+
+#[sqlx::test(migrations = "../migrations")]
+async fn a_log_that_nobody_reads_any_more_keeps_no_signal_from_ending_the_process(pool: PgPool) {
+    let url = reader(&pool).await.connect.to_url_lossy().to_string();
+    let variables = [("ANALYTICS_READ_DATABASE_URL", url.as_str()), ("ANALYTICS_SERVICE_PORT", "0")];
+    let mut process = query_api(&variables).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+    lines.find(|line| line.as_ref().unwrap().contains("\"address\"")).unwrap().unwrap();
+    drop(lines);
+
+    let killed = Command::new("kill").args(["-TERM", &process.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    let ended = tokio::task::spawn_blocking(move || {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        loop {
+            match process.try_wait().unwrap() {
+                None if std::time::Instant::now() < deadline => {
+                    std::thread::sleep(std::time::Duration::from_millis(20))
+                }
+                None => break process.kill().unwrap(),
+                Some(status) => break assert_eq!(status.code(), Some(0)),
+            }
+        }
+        assert_eq!(process.wait().unwrap().code(), Some(0));
+    });
+    ended.await.unwrap();
+}

@@ -8,8 +8,9 @@ mod tests {
 
     use crate::stack::checkout;
 
-    /// Lines of all twins of one process.
-    const LINES: usize = 800;
+    /// Lines of all twins of one process. Half of them read the URL of PostgreSQL, its certificates and its session, a quarter
+    /// is the HTTP frame: what must not differ, and what no library does. More than this belongs into a library.
+    const LINES: usize = 1_900;
 
     /// The twins below `folder`, by their path there.
     fn twins(folder: &Path) -> BTreeMap<String, String> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::config::Config;
+use crate::postgres::TlsFault;
 use crate::postgres_session::{THOROUGHLY, Unsuitable};
 use crate::projections::connection::Session;
 use crate::projections::database::RoleMayWrite;
@@ -18,6 +19,9 @@ pub async fn check(config: &Config) -> bool {
     let session = Session::new(&config.database);
     screen.title("Settings", "");
     screen.ok(&format!("all can be read; it would answer on {}:{}", config.http.host, config.http.port));
+    for warning in &config.warnings {
+        screen.warn(warning, "see query-api --help");
+    }
     screen.title("PostgreSQL", &format!("database {} at {}", session.database(), session.place()));
     postgres(&session, &mut screen).await;
     screen.end()
@@ -27,9 +31,10 @@ async fn postgres(session: &Session, screen: &mut Screen) {
     let (server, privileges) = match session.inspect(PATIENCE, THOROUGHLY).await {
         Ok(inspected) => inspected,
         Err(fault) => {
-            return match Unsuitable::of(&fault) {
-                Some(unsuitable) => screen.wrong(&unsuitable.found, unsuitable.remedy),
-                None => screen.wrong(&format!("cannot connect: {}", sentence(&fault)), remedy(&fault)),
+            return match (Unsuitable::of(&fault), TlsFault::of(&fault)) {
+                (Some(unsuitable), _) => screen.wrong(&unsuitable.found, unsuitable.remedy),
+                (_, Some(tls)) => screen.wrong(&format!("cannot connect: {}", tls.what), &tls.remedy),
+                _ => screen.wrong(&format!("cannot connect: {}", sentence(&fault)), remedy(&fault)),
             };
         }
     };
@@ -53,13 +58,12 @@ async fn postgres(session: &Session, screen: &mut Screen) {
 
 fn remedy(fault: &sqlx::Error) -> &'static str {
     let state = fault.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    match (state.as_deref(), fault) {
-        (Some("28P01" | "28000"), _) => {
+    match state.as_deref() {
+        Some("28P01" | "28000") => {
             "check ANALYTICS_READ_DATABASE_URL or ANALYTICS_POSTGRES_USER and _PASSWORD, the TLS mode, and pg_hba.conf"
         }
-        (Some("3D000"), _) => "make the database, or check its name",
-        (Some("53300"), _) => "too many connections: raise max_connections or stop something",
-        (_, sqlx::Error::Tls(_)) => "check ANALYTICS_POSTGRES_SSLMODE and ANALYTICS_POSTGRES_SSLROOTCERT",
+        Some("3D000") => "make the database, or check its name",
+        Some("53300") => "too many connections: raise max_connections or stop something",
         _ => {
             "check host and port in ANALYTICS_READ_DATABASE_URL or ANALYTICS_POSTGRES_…, and that the server runs"
         }

@@ -50,9 +50,6 @@ pub struct Running {
 /// The role in effect may write ([`RoleMayWrite`]), or the address cannot be listened on.
 pub async fn start(config: Config, stop: CancellationToken) -> anyhow::Result<Running> {
     metrics::install()?;
-    if let Some(warning) = config.database.tls.warning() {
-        tracing::warn!("{warning}");
-    }
     let database = Arc::new(Database::new(&config.database));
     let serving = database.look().await?;
 

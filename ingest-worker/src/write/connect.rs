@@ -36,7 +36,7 @@ pub struct DatabaseArgs {
     /// disable, allow, prefer, require, verify-ca or verify-full, as libpq means them: the first four verify nothing
     #[arg(long, env = "ANALYTICS_POSTGRES_SSLMODE", default_value = "prefer", value_name = "MODE")]
     postgres_sslmode: String,
-    /// File of certificates (PEM) that verify-ca and verify-full trust instead of the system's; require then verifies as verify-ca
+    /// File of certificates (PEM) that the server's chain must end in, for verify-ca and verify-full; require then verifies as verify-ca
     #[arg(long, env = "ANALYTICS_POSTGRES_SSLROOTCERT", value_name = "FILE")]
     postgres_sslrootcert: Option<String>,
     /// After this long a claim of a partition ends the frozen worker that holds it
@@ -95,8 +95,7 @@ impl DatabaseArgs {
         };
         if let Err(fault) = target.check(url.is_some().then_some(URL), root.as_deref()) {
             faults.error(fault);
-        }
-        if let Some(warning) = target.tls.warning() {
+        } else if let Some(warning) = target.tls.warning() {
             faults.warn(warning);
         }
         target

@@ -33,7 +33,7 @@ const DB: Setting =
 const SSLMODE: Setting = Setting::new("ANALYTICS_POSTGRES_SSLMODE", "MODE", "prefer")
     .help("disable, allow, prefer, require, verify-ca or verify-full, as libpq means them: the first four verify nothing");
 const SSLROOTCERT: Setting = Setting::new("ANALYTICS_POSTGRES_SSLROOTCERT", "FILE", "")
-    .help("Certificates (PEM) that verify-ca and verify-full trust instead of the system's; require then verifies as verify-ca");
+    .help("Certificates (PEM) that the server's chain must end in, for verify-ca and verify-full; require then verifies as verify-ca");
 const STATEMENT_TIMEOUT: Setting = Setting::new("ANALYTICS_STATEMENT_TIMEOUT", "DURATION", "5s")
     .help("How long PostgreSQL may work on one statement");
 const POOL_SIZE: Setting =
@@ -137,6 +137,9 @@ fn target(url: Option<(Setting, String)>, values: &Values, faults: &mut Faults) 
     let target = target?;
     let url = url.as_ref().map(|(setting, _)| setting.variable);
     target.check(url, root.as_deref()).map_err(|fault| faults.add(fault)).ok()?;
+    if let Some(warning) = target.tls.warning() {
+        faults.warn(warning.to_owned());
+    }
     Some(target)
 }
 

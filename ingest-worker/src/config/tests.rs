@@ -171,6 +171,9 @@ fn no_pattern_matches_what_kafka_keeps_for_itself() {
     assert!(never(&["--kafka-topic=^.*"], &[]).unwrap().starts_with("^__,"));
     assert!(never(&["--kafka-topic=^.*"], &[own]).unwrap().starts_with("^old,^__,"));
     assert_eq!(never(&[], &[]), None);
+    let protocol = [("ANALYTICS_KAFKA_PROPERTY_GROUP_PROTOCOL", "consumer")];
+    assert_eq!(check(&["--kafka-topic=^.*"], &protocol).ok().unwrap().warnings.len(), 1);
+    assert_eq!(check(&["--kafka-topic=a"], &protocol).ok().unwrap().warnings, [""; 0]);
 }
 
 #[test]

@@ -127,6 +127,12 @@ impl KafkaArgs {
             properties: properties(faults),
         };
         settings.check_properties(faults);
+        if settings.has_new_protocol() && matches!(settings.topics, TopicSelection::Pattern(_)) {
+            faults.warn(
+                "ANALYTICS_KAFKA_TOPIC is a pattern, which with group.protocol=consumer the broker matches by itself: \
+                 as RE2/J does, against whole names",
+            );
+        }
         settings
     }
 
@@ -243,13 +249,18 @@ impl KafkaSettings {
             let own = self.properties.get("topic.blacklist").map(|own| format!("{own},"));
             config.set("topic.blacklist", own.unwrap_or_default() + &never);
         }
-        if self.properties.get("group.protocol").is_some_and(|protocol| protocol == "consumer") {
-            // KIP-848: the broker decides these, the client refuses them.
+        if self.has_new_protocol() {
+            // The broker decides these, the client refuses them.
             for name in ["partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms"] {
                 config.remove(name);
             }
         }
         config
+    }
+
+    /// KIP-848.
+    fn has_new_protocol(&self) -> bool {
+        self.properties.get("group.protocol").is_some_and(|protocol| protocol == "consumer")
     }
 
     fn fixed(&self) -> Vec<(&'static str, String)> {

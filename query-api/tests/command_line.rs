@@ -38,8 +38,8 @@ fn every_wrong_setting_is_reported_at_once() {
   ANALYTICS_SERVICE_PORT is `80x`; allowed is a whole number from 0 to 65535
   ANALYTICS_METRICS_WINDOW_MINUTES is `4`; allowed is a whole number from 5 to 10080
   ANALYTICS_STATEMENT_TIMEOUT is `5`; allowed is a duration such as 500ms, 5s, 2m, 1h or 30d, from 1ms to 1d
-  ANALYTICS_POSTGRES_USER is not set; allowed is a login name, or a URL in ANALYTICS_DATABASE_URL instead
-  ANALYTICS_POSTGRES_DB is not set; allowed is a database name, or a URL in ANALYTICS_DATABASE_URL instead
+  ANALYTICS_POSTGRES_USER is not set; allowed is a name, or ANALYTICS_DATABASE_URL instead
+  ANALYTICS_POSTGRES_DB is not set; allowed is a name, or ANALYTICS_DATABASE_URL instead
   ANALYTICS_POSTGRES_PORT is `0`; allowed is a whole number from 1 to 65535
   ANALYTICS_POSTGRES_PASSWORD and ANALYTICS_POSTGRES_PASSWORD_FILE are both set; allowed is one of them
 

@@ -145,9 +145,8 @@ fn target(url: Option<(Setting, String)>, values: &Values, faults: &mut Faults) 
 
 fn from_parts(values: &Values, faults: &mut Faults, tls: Tls) -> Option<Target> {
     let any = |text: &str| Some(text.trim().to_owned());
-    let user = faults.read(values, &USER, "a login name, or a URL in ANALYTICS_DATABASE_URL instead", any);
-    let database =
-        faults.read(values, &DB, "a database name, or a URL in ANALYTICS_DATABASE_URL instead", any);
+    let user = faults.read(values, &USER, "a name, or ANALYTICS_DATABASE_URL instead", any);
+    let database = faults.read(values, &DB, "a name, or ANALYTICS_DATABASE_URL instead", any);
     // Without the value: a URL may hold a password.
     let mut strictly = |setting: &Setting, read: Result<String, &str>| {
         read.map_err(|fault| faults.add(format!("{} {fault}", setting.variable))).ok()

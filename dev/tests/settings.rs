@@ -71,7 +71,7 @@ fn both_processes_take_and_refuse_the_same_values() {
     let good = [
         "ANALYTICS_DRAIN_TIMEOUT=\"20 s\"",
         "ANALYTICS_DRAIN_TIMEOUT=5m",
-        "ANALYTICS_DRAIN_TIMEOUT=1500ms",
+        "ANALYTICS_DRAIN_TIMEOUT=500ms",
         "ANALYTICS_DRAIN_TIMEOUT='1m 30s'",
         "ANALYTICS_LOG_FORMAT=JSON",
         "ANALYTICS_LOG_FORMAT=' pretty '",
@@ -94,7 +94,7 @@ fn both_processes_take_and_refuse_the_same_values() {
         "ANALYTICS_DRAIN_TIMEOUT=1month",
         "ANALYTICS_DRAIN_TIMEOUT='1 5s'",
         "ANALYTICS_DRAIN_TIMEOUT=15m",
-        "ANALYTICS_DRAIN_TIMEOUT=500ms",
+        "ANALYTICS_DRAIN_TIMEOUT=50ms",
         "ANALYTICS_DRAIN_TIMEOUT=0s",
         "ANALYTICS_DRAIN_TIMEOUT=30d",
         "ANALYTICS_LOG_FORMAT=xml",

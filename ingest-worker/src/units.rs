@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 /// How long a stop may take.
-pub const DRAIN: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
+pub const DRAIN: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
 
 /// One of these words in any case; returned as written here.
 pub fn word(text: &str, words: &[&'static str]) -> Result<&'static str, String> {

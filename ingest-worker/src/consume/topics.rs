@@ -31,8 +31,8 @@ impl TopicSelection {
         }
     }
 
-    /// Whether a topic that Kafka has assigned is read. With KIP-848 it is the broker that matches patterns, and it knows
-    /// nothing of [`Self::never_matched`].
+    /// Whether a topic is read once Kafka has assigned it. [`Self::never_matched`] keeps the client from asking for others;
+    /// this also holds when the broker matches by itself (KIP-848), and tells `check` what is left out.
     #[must_use]
     pub fn admits(&self, topic: &str) -> bool {
         match self {

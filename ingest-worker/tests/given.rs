@@ -224,6 +224,13 @@ impl Records {
         self.push(partition, Some(value.to_vec()), Fate::Rejected(rejection))
     }
 
+    /// The record of this event, which came too early.
+    pub fn too_early(self, partition: i32, draft: &Draft) -> Self {
+        let value = draft.make().payload().to_string().into_bytes();
+        let rejection = Rejection::new(RejectionClass::TimeOutOfRange, "occurredAt is too far ahead");
+        self.push(partition, Some(value), Fate::Rejected(rejection))
+    }
+
     pub fn tombstone(self, partition: i32) -> Self {
         self.push(partition, None, Fate::Tombstone)
     }

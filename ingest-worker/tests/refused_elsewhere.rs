@@ -1,6 +1,8 @@
 //! What PostgreSQL may refuse of a record outside the COPY: its series, its id, its count, its dead letter.
 
+use chrono::TimeDelta;
 use ingest_worker::batch::Totals;
+use ingest_worker::clock;
 use ingest_worker::commands::RecordFailure;
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -146,8 +148,42 @@ async fn a_dead_letter_that_cannot_be_stored_at_all_waits(pool: PgPool) {
     let RecordFailure::Unavailable(reason) = &failure else { panic!("ends the process: {failure}") };
     assert!(reason.contains("a dead letter") && reason.contains("no poison"), "{reason}");
     assert_eq!(totals(&pool, 0).await, Totals::default());
+    drop(worker); // With its transaction, as a lane does.
     sqlx::raw_sql("DROP FUNCTION refuse CASCADE").execute(&pool).await.unwrap();
+    let mut worker = Worker::holding(&pool, &[0]).await;
     worker.record(worker.batch().event(0, &good(1)).refused(0, b"x")).await;
     assert_eq!(totals(&pool, 0).await, Totals { events: 1, dead_letters: 1, ..Totals::default() });
+    check_books(&pool).await;
+}
+
+/// The clock has moved on, and would let the record pass that it refused.
+#[sqlx::test(migrations = "../migrations")]
+async fn a_letter_stays_a_letter_until_it_is_redriven(pool: PgPool) {
+    let day = |days: i64| (clock::now() + TimeDelta::days(days)).to_rfc3339();
+    let (ahead, past, other) = (good(1).at(&day(9)), good(2).at(&day(-9)), good(3).at(&day(9)));
+    let read_again = async || {
+        sqlx::raw_sql("TRUNCATE ingest_offsets, ingest_ledger").execute(&pool).await.unwrap();
+        let mut worker = Worker::holding(&pool, &[0]).await;
+        // Of one id: the second stands in for the first. Another record at the offset of a letter is another record.
+        let batch = worker.batch().event(0, &ahead).event(0, &past).event(0, &other).event(0, &ahead);
+        worker.record(batch).await.new
+    };
+    let mut worker = Worker::holding(&pool, &[0]).await;
+    let letters = worker.batch().too_early(0, &ahead).too_early(0, &past).too_early(0, &ahead);
+    worker.record(letters).await;
+
+    assert_eq!(read_again().await, 3);
+    assert_eq!(totals(&pool, 0).await, Totals { events: 3, dead_letters: 1, ..Totals::default() });
+    let letter = "SELECT count(*) FROM dead_letters WHERE sentence = 'occurredAt is too far ahead'";
+    assert_eq!(number(&pool, letter).await, 3);
+    check_books(&pool).await;
+    assert_eq!(read_again().await, 0);
+    assert_eq!(totals(&pool, 0).await, Totals { duplicates: 3, dead_letters: 1, ..Totals::default() });
+    sqlx::raw_sql("UPDATE dead_letters SET state = 'redriven', settled_at = now()")
+        .execute(&pool)
+        .await
+        .unwrap();
+    read_again().await;
+    assert_eq!(totals(&pool, 0).await, Totals { duplicates: 4, ..Totals::default() });
     check_books(&pool).await;
 }

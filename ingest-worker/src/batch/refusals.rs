@@ -48,6 +48,24 @@ impl Batch {
         refused.into_iter().filter_map(|event| self.set_aside(event, rejection)).collect()
     }
 
+    /// Records that were refused before stay dead letters: those for which `stands` has the reason.
+    pub fn keep_refused(&mut self, stands: impl Fn(&BatchEvent) -> Option<Rejection>) {
+        let reasons = |events: &[BatchEvent]| events.iter().map(&stands).collect::<Vec<_>>();
+        for firsts in [false, true] {
+            let events = if firsts { &mut self.events } else { &mut self.repeats };
+            let reasons = reasons(events);
+            let mut reason = reasons.iter();
+            let refused: Vec<_> =
+                events.extract_if(.., |_| reason.next().is_some_and(Option::is_some)).collect();
+            for (event, reason) in refused.into_iter().zip(reasons.into_iter().flatten()) {
+                if firsts {
+                    self.succeed(event.id());
+                }
+                self.set_aside(event, &reason);
+            }
+        }
+    }
+
     /// The event that stood for this id is gone: the next with it takes its place.
     fn succeed(&mut self, id: Uuid) {
         match self.repeats.iter().position(|repeat| repeat.id() == id) {

@@ -6,11 +6,12 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::conflicts::Conflict;
-use crate::batch::{Batch, BatchEvent, PartitionRange, Refused, Totals};
+use crate::batch::{Batch, BatchEvent, Origin, PartitionRange, Refused, Totals};
 use crate::consume::PartitionKey;
+use crate::decode::{Rejection, RejectionClass};
 use crate::metrics;
-use crate::write::WriteFailure;
 use crate::write::offsets::{self, Locked};
+use crate::write::{WriteFailure, dead_letters};
 
 /// What a commit did.
 #[derive(Debug, Default)]
@@ -56,9 +57,24 @@ pub(super) async fn lock(
 ) -> Result<Option<Locked>, WriteFailure> {
     let locked = offsets::lock(connection, group, batch).await?;
     if let Some(locked) = &locked {
+        if locked.has_letters {
+            let letters = dead_letters::standing(connection, batch.partitions()).await?;
+            batch.keep_refused(|event| stands(event, &letters));
+        }
         batch.settle(|event| is_kept(event, locked));
     }
     Ok(locked)
+}
+
+/// A letter stays a letter, however late its record is read again: it was refused by a clock that has moved on since. What
+/// it says of an event that had happened by then is judged anew.
+fn stands(event: &BatchEvent, letters: &[dead_letters::Standing]) -> Option<Rejection> {
+    let Origin::Record(record) = &event.origin else { return None };
+    let mut early = letters.iter().filter(|letter| event.event.occurred_at() > letter.refused_at).peekable();
+    early.peek()?;
+    let digest = record.digest();
+    let letter = early.find(|letter| letter.digest == digest)?;
+    Some(Rejection::new(RejectionClass::TimeOutOfRange, letter.sentence.as_str()))
 }
 
 /// Of a partition that is ours, and not expired.

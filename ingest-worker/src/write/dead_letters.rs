@@ -4,14 +4,43 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use chrono::{DateTime, Utc};
 use sqlx::{Connection as _, PgConnection};
 
 use super::failure::WriteFailure;
-use crate::batch::Refused;
+use crate::batch::{PartitionRange, Refused};
 use crate::consume::KafkaRecord;
 
 /// Bytes of values in one statement; a batch full of megabyte records takes several.
 const MAX_STATEMENT_BYTES: usize = 8 * 1024 * 1024;
+
+/// A dead letter of a record that came too early.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Standing {
+    /// Of its record.
+    pub digest: Vec<u8>,
+    /// Why it was refused.
+    pub sentence: String,
+    /// When.
+    pub refused_at: DateTime<Utc>,
+}
+
+/// The dead letters among these ranges whose records may only have come too early.
+///
+/// # Errors
+/// As [`WriteFailure`] says.
+pub async fn standing(
+    connection: &mut PgConnection,
+    ranges: &[PartitionRange],
+) -> Result<Vec<Standing>, WriteFailure> {
+    Ok(sqlx::query_as(include_str!("dead_letters_standing.sql"))
+        .bind(ranges.iter().map(|range| &*range.key.topic).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|range| range.key.partition).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|range| range.from).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|range| range.next).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?)
+}
 
 /// How much of a dead letter's text is kept. Key, value and position always are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

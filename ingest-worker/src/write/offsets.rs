@@ -17,6 +17,8 @@ pub struct Locked {
     pub now: DateTime<Utc>,
     /// Events before it are not stored.
     pub horizon: Option<DateTime<Utc>>,
+    /// Whether records of the batch may have become dead letters before, since they came too early.
+    pub has_letters: bool,
 }
 
 #[derive(sqlx::FromRow)]
@@ -24,6 +26,7 @@ struct LockedRow {
     position: i64,
     now: DateTime<Utc>,
     horizon: Option<DateTime<Utc>>,
+    has_letters: bool,
 }
 
 /// Locks the batch's rows; none if every partition was taken by another worker.
@@ -42,12 +45,14 @@ pub async fn lock(
         .bind(ranges.iter().map(|range| range.key.partition).collect::<Vec<_>>())
         .bind(ranges.iter().map(|range| range.claim.epoch).collect::<Vec<_>>())
         .bind(ranges.iter().map(|range| range.from).collect::<Vec<_>>())
+        .bind(ranges.iter().map(|range| range.next).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
     let Some(first) = rows.first() else { return Ok(None) };
     let (now, horizon) = (first.now, first.horizon);
     let owned = rows.iter().filter_map(|row| usize::try_from(row.position - 1).ok()).collect();
-    Ok(Some(Locked { owned, now, horizon }))
+    let has_letters = rows.iter().any(|row| row.has_letters);
+    Ok(Some(Locked { owned, now, horizon, has_letters }))
 }
 
 /// Writes the new offsets, the totals, the ledger and the gaps: the last statements of the transaction. `ranges` are the

@@ -65,8 +65,14 @@ impl Budget {
 
 impl Held {
     fn new(permit: OwnedSemaphorePermit) -> Self {
-        metrics::answer_memory(f64::from(u32::try_from(permit.num_permits()).unwrap_or(u32::MAX)) * 1024.0);
-        Self { permit }
+        let held = Self { permit };
+        metrics::answer_memory(held.bytes());
+        held
+    }
+
+    /// As a gauge counts them.
+    fn bytes(&self) -> f64 {
+        f64::from(u32::try_from(self.permit.num_permits()).unwrap_or(u32::MAX)) * 1024.0
     }
 
     /// Gives back what is above this.
@@ -80,9 +86,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        metrics::answer_memory(
-            f64::from(u32::try_from(self.permit.num_permits()).unwrap_or(u32::MAX)) * -1024.0,
-        );
+        metrics::answer_memory(-self.bytes());
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tokio::time::timeout;
 
 use super::pool::Forgotten;
@@ -181,9 +181,8 @@ impl Session {
     /// As the settings say.
     #[must_use]
     pub fn new(config: &DatabaseConfig) -> Self {
-        let connect = config.connect.clone().disable_statement_logging();
         Self {
-            connect,
+            connect: config.connect.clone(),
             tls: config.tls.clone(),
             forgotten: Forgotten::default(),
             steps_down: config.steps_down,
